@@ -90,6 +90,8 @@ from hvcore.model.state import EndedBy as EndedBy
 from hvcore.model.state import Op as Op
 from hvcore.model.state import State as State
 from hvcore.model.tuned import Resized as Resized
+from hvcore.model.upgrade import UpgradeCheck as UpgradeCheck
+from hvcore.model.upgrade import UpgradeVerdict as UpgradeVerdict
 from hvcore.model.usage import DiskUse as DiskUse
 from hvcore.model.usage import InstanceUsage as InstanceUsage
 from hvcore.model.usage import NicUse as NicUse

@@ -91,6 +91,7 @@ from hvcore.lazy_names import lazy_names as lazy_names
 from hvcore.model.abi import Abi as Abi
 from hvcore.model.abi import AbiClass as AbiClass
 from hvcore.model.abi import AbiEntry as AbiEntry
+from hvcore.model.abi import abi_changes as abi_changes
 from hvcore.model.answers import Console as Console
 from hvcore.model.answers import Finding as Finding
 from hvcore.model.answers import Outcome as Outcome
@@ -191,6 +192,7 @@ from hvcore.model.state import Op as Op
 from hvcore.model.state import State as State
 from hvcore.model.tuned import Pins as Pins
 from hvcore.model.tuned import Reached as Reached
+from hvcore.model.upgrade import Upgrade as Upgrade
 from hvcore.model.usage import DiskUse as DiskUse
 from hvcore.model.usage import Usage as Usage
 from hvcore.params.host_types import address as address
@@ -234,6 +236,7 @@ from hvcore.plugins.hookspecs import hookspec as hookspec
 from hvcore.plugins.hookspecs import when_given as when_given
 from hvcore.plugins.protocols import Adopts as Adopts
 from hvcore.plugins.protocols import Balloons as Balloons
+from hvcore.plugins.protocols import ChecksUpgrades as ChecksUpgrades
 from hvcore.plugins.protocols import Driver as Driver
 from hvcore.plugins.protocols import Examines as Examines
 from hvcore.plugins.protocols import ExaminesWithValues as ExaminesWithValues

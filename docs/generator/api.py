@@ -69,6 +69,7 @@ ROLES: Final[Mapping[str, Role]] = {
                     "hvcore.model.events.events",
                     "hvcore.model.events.watched",
                     "hvcore.model.usage",
+                    "hvcore.model.upgrade",
                 ),
             ),
             "The driver and its arguments": (

@@ -29,6 +29,7 @@ _JSON: Final[tuple[tuple[str, str, type], ...]] = (
     ),
     ("hv changes", "A list.", hvcore.PendingChange),
     ("hv abi", "One object, with a key `digests` too: a digest for each class.", hvcore.Abi),
+    ("hv upgrade-check", "A list. The exit code is 1 unless every verdict is `same`.", hvcore.UpgradeCheck),
     ("hv abi --diff", "A list. The exit code is 1 if it has entries.", hvcore.AbiChange),
     ("hv balloon, memory, vcpus", "One object.", hvcore.Resized),
     ("hv top", "A list, with an object for each running or paused instance.", hvcore.InstanceUsage),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hvcore.model.definitions.definition import Definition
     from hvcore.model.definitions.pending import PendingChange
     from hvcore.model.instance import Instance
+    from hvcore.model.upgrade import UpgradeCheck
     from hvcore.operations.definitions.apply import Applied
 
 __all__ = ["DefiningNode"]
@@ -97,6 +98,16 @@ class DefiningNode(ReadingNode):
         from hvcore.operations.lifecycle.stop_all import stop_all  # noqa: PLC0415 - 32 ms, as in `Node`
 
         return stop_all(self._context, force=force, deadline=Deadline(deadline_s), done=done, options=options)
+
+    def upgrade_checks(self, program: str, *names: str, driver: str = "kvm") -> Iterator[UpgradeCheck]:
+        """What that program, such as another QEMU, would change for the instances that run or are defined. Changes nothing.
+
+        Each answer comes when it is known, sorted by name. Raises `NotFoundError` for a name of none of them,
+        `UnsupportedError`, `UnknownDriverError`.
+        """
+        from hvcore.operations.inspection.upgrade import upgrade_checks  # noqa: PLC0415 - for those who ask
+
+        return upgrade_checks(self._context, driver, program, self.definitions.entries(), names)
 
     def changes(self, name: str, defined: Instance | None = None) -> tuple[PendingChange, ...]:
         """What differs between the running instance and its definition, or that ``defined``; when each takes effect.

@@ -44,6 +44,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "info": "instances.listing:info",
         "watch": "instances.watching:watch",
         "abi": "files.guest_abi:abi",
+        "upgrade-check": "files.upgrade_check:upgrade_check",
         "console": "access.console:console",
         "view": "access.displays:view",
         "screenshot": "access.displays:screenshot",

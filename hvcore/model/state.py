@@ -78,6 +78,7 @@ class Op(StrEnum):
     VCPUS = "vcpus"
     PIN = "pin"
     ABI = "abi"
+    UPGRADE_CHECK = "upgrade-check"
     INSERT = "insert"
     EJECT = "eject"
     RESIZE = "resize"
@@ -138,7 +139,7 @@ TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {
     **{(state, op): Move(state) for state in (*_HALF, *ENDED, *ACTIVE) for op in (Op.LOG, Op.CONSOLE_LOG, Op.ABI)},
     # The guest has to take part in a change of its size, so it has to run.
     **{(State.RUNNING, op): Move(State.RUNNING) for op in (Op.BALLOON, Op.MEMORY, Op.VCPUS)},
-    **{(state, Op.PIN): Move(state) for state in ACTIVE},
+    **{(state, op): Move(state) for state in ACTIVE for op in (Op.PIN, Op.UPGRADE_CHECK)},
     **{(state, Op.RESET): Move(state) for state in ACTIVE},
     # A paused guest cannot react to a button or a key.
     **{(State.RUNNING, op): Move(State.RUNNING) for op in (Op.POWERDOWN, Op.SEND_KEY, Op.NMI)},

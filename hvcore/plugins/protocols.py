@@ -24,6 +24,7 @@ from hvcore.model.observation import Observation
 from hvcore.model.plan import Plan
 from hvcore.model.state import Op
 from hvcore.model.tuned import Pins, Reached
+from hvcore.model.upgrade import Upgrade
 from hvcore.model.usage import Usage
 from hvcore.params.values import Params
 from hvcore.plugins.button_protocols import PowersDown, Resets, SendsKeys, SendsNmi
@@ -34,6 +35,7 @@ __all__ = [
     "ABILITIES",
     "Adopts",
     "Balloons",
+    "ChecksUpgrades",
     "Driver",
     "Examines",
     "ExaminesWithValues",
@@ -109,6 +111,17 @@ class Pausable(Protocol):
 
     def resume(self, live: Live, job: Job) -> None:
         """Start the CPUs again and return when they run."""
+
+
+@runtime_checkable
+class ChecksUpgrades(Protocol):
+    """The driver can say what another version of its program would change for an instance."""
+
+    def upgrade(self, spec: Any, host: Host, program: str) -> Upgrade:
+        """What the program at that path would change. Starts no instance.
+
+        Raises `InputError` if the program is not one of this driver.
+        """
 
 
 @runtime_checkable
@@ -325,6 +338,7 @@ ABILITIES: Final[Mapping[Op, tuple[type, str, type]]] = {
     Op.BALLOON: (Balloons, "balloon", Reached),
     Op.MEMORY: (ResizesMemory, "resize_memory", Reached),
     Op.VCPUS: (ResizesVcpus, "resize_vcpus", Reached),
+    Op.UPGRADE_CHECK: (ChecksUpgrades, "upgrade", Upgrade),
     Op.ABI: (HasGuestAbi, "guest_abi", Abi),
     Op.PIN: (Pinnable, "pin", bool),
     Op.INSERT: (ChangesMedia, "with_medium", object),

@@ -6,10 +6,11 @@ import os
 import socket
 from pathlib import Path
 
+from hvcore.errors import InputError
 from hvcore.model.abi import abi_changes
 from hvcore.model.record import Phase
 from hvcore.model.state import State
-from hvcore.plugins.protocols import Adopts, Executes, HasConsole, HasGuestAbi, HasLog, Pausable
+from hvcore.plugins.protocols import Adopts, ChecksUpgrades, Executes, HasConsole, HasGuestAbi, HasLog, Pausable
 from hvcore.resources.core_kinds import CORE_KINDS
 from hvcore.testing.check import Bench, Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.claims import claimed, claims, refused
@@ -64,6 +65,29 @@ def capability_abi(bench: Bench) -> None:
     require(
         not changes, f"the list of the running instance differs from the one before its start: {', '.join(changes)}"
     )
+
+
+@check(Level.CAPABILITY, Tier.LIVE)
+def capability_upgrade_check(bench: Bench) -> None:
+    """Claimed: a program that does not exist is refused with `InputError`, and the instance runs on.
+
+    Why: The answer decides if a node is upgraded. An answer about a program that was not looked at is worse than none.
+    """
+    bench.start()
+    absent = str(bench.directory / "absent")
+
+    def ask() -> object:
+        return list(bench.node.upgrade_checks(absent, bench.name(), driver=bench.subject.driver))
+
+    if not isinstance(bench.loaded.driver, ChecksUpgrades):
+        refused(bench, "upgrade-check", ask)
+        return
+    try:
+        ask()
+    except InputError:
+        require(bench.info().state is State.RUNNING, f"is {bench.info().state} afterwards")
+        return
+    raise Failed("gives an answer about a program that does not exist")
 
 
 @check(Level.CAPABILITY, Tier.LIVE)

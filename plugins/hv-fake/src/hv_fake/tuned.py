@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -27,6 +28,12 @@ class Tuned:
             hv.AbiEntry(kind=kind, what=what, key=key, value=value, params=(param,))
             for what, key, value, kind, param in facts
         )
+
+    def upgrade(self, spec: Any, host: hv.Host, program: str) -> hv.Upgrade:
+        """Nothing changes with a program that exists, and one whose name ends with ``.old`` has no greeting."""
+        if not os.path.exists(program):
+            raise hv.InputError(f"{program!r}: does not exist; name a program")
+        return hv.Upgrade(refusals=("has no greeting",) if program.endswith(".old") else ())
 
     def usage(self, lives: Sequence[hv.Live], deadline: hv.Deadline) -> Sequence[hv.Usage]:
         """The same memory that `observe` shows, and no processor time: the guest does nothing."""

@@ -48,7 +48,7 @@ from hv_kvm.run.observation.observe import observe, process_of
 from hv_kvm.run.observation.usage import usage
 from hv_kvm.run.startup import ready, start
 from hv_kvm.run.startup.describe import describe, rehearse
-from hv_kvm.run.startup.seen_machine import guest_abi
+from hv_kvm.run.startup.seen_machine import guest_abi, upgrade
 from hv_kvm.run.startup.verify import examine, problems_on, version
 from hv_kvm.run.tuning import balloon, pinning
 from hv_kvm.run.tuning.hot_memory import resize_memory
@@ -120,6 +120,10 @@ class KvmDriver(AttachesDevices):
     def guest_abi(self, spec: KvmSpec, host: hv.Host) -> hv.Abi:
         """What the guest sees of its machine. Raises `ProbeError`."""
         return guest_abi(self._hooks, spec, host)
+
+    def upgrade(self, spec: KvmSpec, host: hv.Host, program: str) -> hv.Upgrade:
+        """What another QEMU would change for the machine. Raises `InputError` if it is none, and `ProbeError`."""
+        return upgrade(self._hooks, spec, host, program)
 
     def read_spec(self, data: object) -> KvmSpec:
         """The machine in a record, devices of extensions included."""

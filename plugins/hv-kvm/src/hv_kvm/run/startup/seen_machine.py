@@ -1,25 +1,94 @@
-"""What a guest sees of its machine: of one that is to start, and of one that runs, by its saved spec."""
+"""What a guest sees of its machine, with this node's QEMU and with another one."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import hvcore.plugin as hv
 from hv_kvm.machine.abi import abi_of
+from hv_kvm.machine.facts import Facts, resolve_machine
+from hv_kvm.machine.option import Opt
 from hv_kvm.machine.render import rendered
 from hv_kvm.machine.spec import KvmSpec
+from hv_kvm.machine.stand_in import left_out, stand_in
+from hv_kvm.qemu import probe
 from hv_kvm.qemu.cpu_words import cpu_words
+from hv_kvm.qemu.rehearsal import rehearse_move
 from hv_kvm.resources.image_contents import disk_sizes
 from hv_kvm.run.startup.describe import symbols
-from hv_kvm.run.startup.start import pin
+from hv_kvm.run.startup.start import Pinned, pin
+from hvcore.plugin import dataclass
 
-__all__ = ["guest_abi"]
+__all__ = ["guest_abi", "upgrade"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Machine:
+    """A machine on this node: what was decided, its options, and what the guest sees."""
+
+    pinned: Pinned
+    options: list[tuple[str, Opt]]
+    abi: hv.Abi
+
+    @property
+    def throw_away(self) -> tuple[str, ...]:
+        """The options of a guest without disks, networks and displays, under emulation."""
+        options = stand_in((option for _, option in self.options), disk_sizes(self.pinned.spec))
+        return ("-accel", "tcg", *(token for option in options for token in option.argv))
 
 
 def guest_abi(hooks: hv.Hooks, spec: KvmSpec, host: hv.Host) -> hv.Abi:
     """The facts about the machine on this node, with its disks and its QEMU. Raises `ProbeError`."""
+    return _machine(hooks, spec, host).abi
+
+
+def _machine(hooks: hv.Hooks, spec: KvmSpec, host: hv.Host) -> _Machine:
     pinned = pin(spec, host)
     spec = pinned.spec
     bindings = symbols(hooks, spec, pinned.site, pinned.accel)
     found = rendered(hooks, spec, pinned.facts, bindings)
     cpu = next((option.argv for _, option in found if option.name == "-cpu"), ())
     words = cpu_words(spec.qemu, f"{spec.machine},accel={pinned.accel.name}", cpu, host=host)
-    return abi_of(found, sizes=disk_sizes(spec), words=words)
+    return _Machine(pinned=pinned, options=found, abi=abi_of(found, sizes=disk_sizes(spec), words=words))
+
+
+def upgrade(hooks: hv.Hooks, spec: KvmSpec, host: hv.Host, program: str) -> hv.Upgrade:
+    """What another QEMU would change for the machine. Raises `InputError` if it is none, and `ProbeError` about its own.
+
+    If the lists have no difference of class ``wire``, the move is rehearsed: the machine's QEMU saves a throw-away guest, and
+    the other one loads it.
+    """
+    other = replace(spec, qemu=program)
+    try:
+        facts = probe.facts_of(other, host)
+    except probe.ProbeError as error:
+        raise hv.InputError(str(error)) from error
+    refusals = _refusals(hooks, other, facts)
+    if refusals:
+        return hv.Upgrade(refusals=refusals)
+    before, after = _machine(hooks, spec, host), _machine(hooks, other, host)
+    changes = hv.abi_changes(before.abi, after.abi)
+    notes = tuple(
+        f"machine type {machine.name} is deprecated in QEMU {facts.version}"
+        for machine in facts.machines
+        if machine.deprecated and machine.name == after.pinned.spec.machine
+    )
+    if any(change.kind is hv.AbiClass.WIRE for change in changes):
+        return hv.Upgrade(changes=changes, notes=notes)
+    absent = left_out(option for _, option in before.options)
+    if absent:
+        notes += (f"not rehearsed with {', '.join(absent)}, which needs something of the node",)
+    try:
+        refused = rehearse_move(spec.qemu, before.throw_away, program, after.throw_away, cache_dir=str(host.cache_dir))
+    except probe.ProbeError as error:
+        return hv.Upgrade(changes=changes, notes=(*notes, f"not rehearsed: {error.reason}"))
+    words = () if refused is None else (f"QEMU {facts.version} does not load the state of its machine: {refused}",)
+    return hv.Upgrade(changes=changes, refusals=words, notes=notes)
+
+
+def _refusals(hooks: hv.Hooks, spec: KvmSpec, facts: Facts) -> tuple[str, ...]:
+    """Why a QEMU with these features cannot run the machine, whatever the node has."""
+    if resolve_machine(facts, spec.machine) is None:
+        return (f"QEMU {facts.version} has no machine type {spec.machine}",)
+    found = hooks.items("verify", hv.Problem, spec=probe.pin(spec, facts), facts=facts)
+    return tuple(str(problem) for _, problem in found)
