@@ -45,6 +45,8 @@ def stand_in(options: Iterable[Opt], sizes: Mapping[str, int]) -> Iterator[Opt]:
             yield from _object(option)
         elif option.name == "-machine":
             yield _without(option, frozenset({"accel"}))
+        elif option.name == "-cpu" and option.head == "host":
+            yield replace(option, head="max")  # the throw-away guest has no KVM; a state does not depend on the CPU
         elif option.name in _KEPT:
             yield option
 
