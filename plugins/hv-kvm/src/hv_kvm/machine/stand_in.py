@@ -6,7 +6,7 @@ the devices and their places, not what is behind them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -14,7 +14,7 @@ from hv_kvm.machine.option import Opt
 
 __all__ = ["left_out", "stand_in"]
 
-_KEPT: Final = frozenset({"-boot", "-cpu", "-global", "-m", "-machine", "-numa", "-rtc", "-smbios", "-smp", "-uuid"})
+_KEPT: Final = frozenset({"-boot", "-global", "-m", "-numa", "-rtc", "-serial", "-smbios", "-smp", "-uuid"})
 _OBJECTS: Final = ("iothread", "rng-random", "rng-builtin")
 _NODE_ONLY: Final = frozenset(
     {"usb-host", "scsi-generic", "scsi-block", "tpm-crb", "tpm-tis", "vhost-vsock-pci", "vfio-pci", "virtio-sound-pci"}
@@ -31,22 +31,10 @@ def left_out(options: Iterable[Opt]) -> tuple[str, ...]:
 def stand_in(options: Iterable[Opt], sizes: Mapping[str, int]) -> Iterator[Opt]:
     """The options of the throw-away guest, without those of `left_out`. ``sizes`` are the bytes of each image."""
     for option in options:
-        if option.name == "-device" and not _of_node(option):
-            yield _without(option, _NETWORK)
-        elif option.name == "-blockdev":
+        if option.name == "-blockdev":
             yield _empty_image(option, sizes)
-        elif option.name == "-chardev":
-            yield Opt(name="-chardev", head="null", props={"id": option.props["id"]})
-        elif option.name == "-serial" and str(option.head).startswith("chardev:"):
-            yield option
-        elif option.name == "-audiodev":
-            yield Opt(name="-audiodev", head="none", props={"id": option.props["id"]})
-        elif option.name == "-object":
-            yield from _object(option)
-        elif option.name == "-machine":
-            yield _without(option, frozenset({"accel"}))
-        elif option.name == "-cpu" and option.head == "host":
-            yield replace(option, head="max")  # the throw-away guest has no KVM; a state does not depend on the CPU
+        elif option.name in _CHANGED:
+            yield from _CHANGED[option.name](option)
         elif option.name in _KEPT:
             yield option
 
@@ -72,3 +60,23 @@ def _object(option: Opt) -> Iterator[Opt]:
     elif str(option.head).startswith("memory-backend-"):
         kept = {key: option.props[key] for key in ("id", "size")}
         yield Opt(name="-object", head="memory-backend-ram", props=kept)
+
+
+def _device(option: Opt) -> Iterator[Opt]:
+    if not _of_node(option):
+        yield _without(option, _NETWORK)
+
+
+def _cpu(option: Opt) -> Iterator[Opt]:
+    # The throw-away guest has no KVM, and a state does not depend on the CPU.
+    yield replace(option, head="max") if option.head == "host" else option
+
+
+_CHANGED: Final[Mapping[str, Callable[[Opt], Iterator[Opt]]]] = {
+    "-audiodev": lambda option: iter([Opt(name="-audiodev", head="none", props={"id": option.props["id"]})]),
+    "-chardev": lambda option: iter([Opt(name="-chardev", head="null", props={"id": option.props["id"]})]),
+    "-cpu": _cpu,
+    "-device": _device,
+    "-machine": lambda option: iter([_without(option, frozenset({"accel"}))]),
+    "-object": _object,
+}
