@@ -105,7 +105,7 @@ class DefiningNode(ReadingNode):
         Each answer comes when it is known, sorted by name. Raises `NotFoundError` for a name of none of them,
         `UnsupportedError`, `UnknownDriverError`.
         """
-        from hvcore.operations.inspection.upgrade import upgrade_checks  # noqa: PLC0415 - for those who ask
+        from hvcore.operations.inspection.upgrade_checks import upgrade_checks  # noqa: PLC0415 - for those who ask
 
         return upgrade_checks(self._context, driver, program, self.definitions.entries(), names)
 

@@ -48,7 +48,7 @@ from hv_kvm.run.observation.observe import observe, process_of
 from hv_kvm.run.observation.usage import usage
 from hv_kvm.run.startup import ready, start
 from hv_kvm.run.startup.describe import describe, rehearse
-from hv_kvm.run.startup.seen_machine import guest_abi, upgrade
+from hv_kvm.run.startup.seen_machine import SeesMachine
 from hv_kvm.run.startup.verify import examine, problems_on, version
 from hv_kvm.run.tuning import balloon, pinning
 from hv_kvm.run.tuning.hot_memory import resize_memory
@@ -66,7 +66,7 @@ def _expect(found: bool, wanted: bool, job: hv.Job) -> None:  # noqa: FBT001 - t
         raise hv.OperationError(f"{job.name}: QEMU accepted the command, but the guest is still {state}; see 'hv info'")
 
 
-class KvmDriver(AttachesDevices):
+class KvmDriver(AttachesDevices, SeesMachine):
     """Guests in QEMU, with KVM where it really works, confined by default."""
 
     name: ClassVar[str] = "kvm"
@@ -116,14 +116,6 @@ class KvmDriver(AttachesDevices):
         except ValueError as error:
             todo = "remove some, put disks behind a SCSI controller, or lower kvm_pci_reservations"
             raise hv.ParamsError(instance.name, [hv.Problem(path="devices", what=str(error), todo=todo)]) from error
-
-    def guest_abi(self, spec: KvmSpec, host: hv.Host) -> hv.Abi:
-        """What the guest sees of its machine. Raises `ProbeError`."""
-        return guest_abi(self._hooks, spec, host)
-
-    def upgrade(self, spec: KvmSpec, host: hv.Host, program: str) -> hv.Upgrade:
-        """What another QEMU would change for the machine. Raises `InputError` if it is none, and `ProbeError`."""
-        return upgrade(self._hooks, spec, host, program)
 
     def read_spec(self, data: object) -> KvmSpec:
         """The machine in a record, devices of extensions included."""

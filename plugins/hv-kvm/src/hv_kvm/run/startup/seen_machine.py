@@ -19,7 +19,7 @@ from hv_kvm.run.startup.describe import symbols
 from hv_kvm.run.startup.start import Pinned, pin
 from hvcore.plugin import dataclass
 
-__all__ = ["guest_abi", "upgrade"]
+__all__ = ["SeesMachine"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +37,18 @@ class _Machine:
         return ("-accel", "tcg", *(token for option in options for token in option.argv))
 
 
-def guest_abi(hooks: hv.Hooks, spec: KvmSpec, host: hv.Host) -> hv.Abi:
-    """The facts about the machine on this node, with its disks and its QEMU. Raises `ProbeError`."""
-    return _machine(hooks, spec, host).abi
+class SeesMachine:
+    """The part of the driver that says what a guest sees."""
+
+    _hooks: hv.Hooks
+
+    def guest_abi(self, spec: KvmSpec, host: hv.Host) -> hv.Abi:
+        """The facts about the machine on this node, with its disks and its QEMU. Raises `ProbeError`."""
+        return _machine(self._hooks, spec, host).abi
+
+    def upgrade(self, spec: KvmSpec, host: hv.Host, program: str) -> hv.Upgrade:
+        """What another QEMU would change for the machine. Raises `InputError` if it is none, `ProbeError` about its own."""
+        return _upgraded(self._hooks, spec, host, program)
 
 
 def _machine(hooks: hv.Hooks, spec: KvmSpec, host: hv.Host) -> _Machine:
@@ -52,12 +61,8 @@ def _machine(hooks: hv.Hooks, spec: KvmSpec, host: hv.Host) -> _Machine:
     return _Machine(pinned=pinned, options=found, abi=abi_of(found, sizes=disk_sizes(spec), words=words))
 
 
-def upgrade(hooks: hv.Hooks, spec: KvmSpec, host: hv.Host, program: str) -> hv.Upgrade:
-    """What another QEMU would change for the machine. Raises `InputError` if it is none, and `ProbeError` about its own.
-
-    If the lists have no difference of class ``wire``, the move is rehearsed: the machine's QEMU saves a throw-away guest, and
-    the other one loads it.
-    """
+def _upgraded(hooks: hv.Hooks, spec: KvmSpec, host: hv.Host, program: str) -> hv.Upgrade:
+    """If the lists have no difference of class ``wire``, the move is rehearsed: throw-away guests are saved and loaded."""
     other = replace(spec, qemu=program)
     try:
         facts = probe.facts_of(other, host)
