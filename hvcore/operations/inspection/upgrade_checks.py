@@ -28,7 +28,7 @@ def upgrade_checks(
 ) -> Iterator[UpgradeCheck]:
     """One answer for each instance of that driver that runs, and for each that is only defined, sorted by name.
 
-    Raises `NotFoundError` for a name that is neither, `UnsupportedError`, and `InputError` if the program is none.
+    Raises `NotFoundError` for a name that is neither, `UnsupportedError`, and `InputError` for a program of another kind.
     """
     loaded = context.driver(driver)
     ask = loaded.able(Op.UPGRADE_CHECK)

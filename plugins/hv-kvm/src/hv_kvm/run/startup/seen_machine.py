@@ -47,7 +47,7 @@ class SeesMachine:
         return _machine(self._hooks, spec, host).abi
 
     def upgrade(self, spec: KvmSpec, host: hv.Host, program: str) -> hv.Upgrade:
-        """What another QEMU would change for the machine. Raises `InputError` if it is none, `ProbeError` about its own."""
+        """What another QEMU would change for the machine. Raises `InputError` for a program that is not QEMU, `ProbeError` about its own."""
         return _upgraded(self._hooks, spec, host, program)
 
 
@@ -92,7 +92,7 @@ def _upgraded(hooks: hv.Hooks, spec: KvmSpec, host: hv.Host, program: str) -> hv
 
 
 def _refusals(hooks: hv.Hooks, spec: KvmSpec, facts: Facts) -> tuple[str, ...]:
-    """Why a QEMU with these features cannot run the machine, whatever the node has."""
+    """Why a QEMU with these features cannot run the machine on any node."""
     if resolve_machine(facts, spec.machine) is None:
         return (f"QEMU {facts.version} has no machine type {spec.machine}",)
     found = hooks.items("verify", hv.Problem, spec=probe.pin(spec, facts), facts=facts)
