@@ -47,7 +47,7 @@ class SeesMachine:
         return _machine(self._hooks, spec, host).abi
 
     def upgrade(self, spec: KvmSpec, host: hv.Host, program: str) -> hv.Upgrade:
-        """What another QEMU would change for the machine. Raises `InputError` for a program that is not QEMU, `ProbeError` about its own."""
+        """What another QEMU would change for the machine. Raises `InputError` if it is not QEMU, and `ProbeError`."""
         return _upgraded(self._hooks, spec, host, program)
 
 
