@@ -165,6 +165,7 @@ for _state, _ops in EXPECTED.items():
     _ops["screenshot"] = None if _state in {"running", "paused"} else _ops["detach"]
     _ops["modify"] = (DONE, State(_state)) if _state in {"running", "paused"} else _refused
     _ops["abi"] = _refused if _state in {"stopped", "unknown"} else None
+    _ops["upgrade-check"] = None if _state in {"running", "paused"} else NotFoundError  # it asks about those that run
     _ops["vnc-password"] = _ops["detach"]
     _ops["reset"] = _ops["detach"]
     _ops["send-key"] = (DONE, State.RUNNING) if _state == "running" else _refused
@@ -223,6 +224,7 @@ def run(op: str, node: Node, fake: DriverHandle, web: Web) -> Any:
         "send-key": lambda: node.send_keys("web1", "a"),
         "nmi": lambda: node.nmi("web1"),
         "abi": lambda: node.abi("web1"),
+        "upgrade-check": lambda: list(node.upgrade_checks("/bin/sh", "web1", driver="fake")),
     }
     return calls[op]()
 
@@ -240,6 +242,9 @@ def test_each_operation_in_each_state_has_one_answer(state: str, op: str, here: 
     outcome = run(op, node, fake, web)
     if op == "screenshot":
         assert outcome.startswith(b"\x89PNG")
+        return
+    if op == "upgrade-check":
+        assert [(one.name, one.running, one.verdict) for one in outcome] == [("web1", True, "same")]
         return
     if op == "abi":
         assert outcome.entries
@@ -431,7 +436,7 @@ def test_planning_does_nothing(fake: DriverHandle, web: Web, run_dir: Path) -> N
 def test_the_abilities_of_a_driver_are_listed(fake: DriverHandle) -> None:
     assert fake.capabilities == (
         *("pause", "console", "exec", "screenshot", "vnc-password", "reset", "powerdown", "send-key", "nmi", "attach"),
-        *("balloon", "memory", "vcpus", "abi", "pin", "modify"),
+        *("balloon", "memory", "vcpus", "upgrade-check", "abi", "pin", "modify"),
     )
     assert {"fail_at", "motd"} <= set(fake.schema.params)
     assert "motd" in fake.json_schema()["properties"]

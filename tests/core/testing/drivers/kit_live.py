@@ -182,6 +182,12 @@ class Repeats(Good):
         return hv.Abi.of([hv.AbiEntry(kind=hv.AbiClass.SEEN, what="machine", key="cpus", value="1")] * 2)
 
 
+@breaks("capability_upgrade_check", "gives an answer about a program that does not exist")
+class LooksAtNothing(Good):
+    def upgrade(self, spec: Any, host: hv.Host, program: str) -> hv.Upgrade:
+        return hv.Upgrade()
+
+
 @breaks("capability_exec", "exec is claimed, but its command is empty")
 class NothingToRun(Good):
     def execution(self, live: hv.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
