@@ -17,7 +17,7 @@ from hvcore.deadline import Deadline
 from hvcore.frozen import dataclass
 from hvcore.host.files import read_regular
 from hvcore.host.lock import is_held
-from hvcore.host.processes.process import alive, wait_gone
+from hvcore.host.processes.process import alive, entries_of, wait_gone
 from hvcore.host.processes.search import exiting, pids, processes_holding, processes_in_pid_namespace
 from hvcore.model.record import LIFE_LOCK, STATUS, ProcessId, of_program
 
@@ -129,8 +129,9 @@ def members(life: Path, status: Path) -> list[ProcessId]:
 
 
 def life_locks(directory: Path) -> list[Path]:
-    """The life locks in that directory of an instance: its own, and those of the programs beside it."""
-    return [directory / LIFE_LOCK, *sorted(directory.glob(f"*.{LIFE_LOCK}"))]
+    """The life locks in that directory of an instance, which may go meanwhile: its own, and those of the programs beside it."""
+    names = sorted(name for name in entries_of(str(directory)) if name.endswith(f".{LIFE_LOCK}"))
+    return [directory / LIFE_LOCK, *(directory / name for name in names)]
 
 
 def is_held_unseen(life: Path, *, exit_now: Callable[[], Iterable[ProcessId]] = exiting) -> bool:

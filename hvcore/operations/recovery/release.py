@@ -135,7 +135,7 @@ def end_found(context: Context, name: str) -> list[str]:
     directory, host = context.store.dir(name), context.host
     deadline = Deadline(_KILL_S)
     ended = end_members(name, directory, deadline=deadline)
-    for life in sorted(directory.glob(f"*.{LIFE_LOCK}")):
+    for life in life_locks(directory)[1:]:
         program = life.name.removesuffix(f".{LIFE_LOCK}")
         ended += end_members(name, directory, program, deadline=deadline)
         ended += end_group(host, program_group_name(host.run_dir, name, program))

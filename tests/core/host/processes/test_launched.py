@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hvcore.host.processes.launched import is_held_unseen
+from hvcore.host.processes.launched import is_held_unseen, life_locks
 from hvcore.host.processes.process import identify, wait_gone
 from hvcore.host.processes.search import exiting
 from hvcore.model.record import ProcessId
@@ -79,3 +79,12 @@ def test_without_a_lock_nothing_runs(tmp_path: Path) -> None:
     assert not is_held_unseen(tmp_path / "alive")
     (tmp_path / "alive").touch()
     assert not is_held_unseen(tmp_path / "alive")
+
+
+def test_the_life_locks_of_a_directory_that_goes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nic0.alive").touch()
+    (tmp_path / "alive").touch()
+    assert [path.name for path in life_locks(tmp_path)] == ["alive", "nic0.alive"]
+    # It is still a directory when it is looked at, and gone when it is read.
+    monkeypatch.setattr(Path, "is_dir", lambda _: True)
+    assert life_locks(tmp_path / "gone") == [tmp_path / "gone" / "alive"]
