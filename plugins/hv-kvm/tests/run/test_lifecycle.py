@@ -16,7 +16,7 @@ from world import PATIENCE_S, World, bootable_iso
 
 import hvcore
 from hv_kvm.qmp import connect
-from hvcore import Nic, State
+from hvcore import EndedBy, Nic, State
 
 pytestmark = pytest.mark.live
 
@@ -387,3 +387,19 @@ def test_the_search_for_leftovers_finds_what_is_left(world: World) -> None:
         assert kind in found
     world.node.stop("web1", force=True)
     assert world.leftovers() == []
+
+
+@pytest.mark.live
+def test_an_exit_status_that_is_not_known_yet_is_not_a_crash(world: World) -> None:
+    world.start()
+    record = world.record()
+    assert record.monitor is not None
+    os.kill(record.monitor.pid, signal.SIGSTOP)  # on a busy node it waits for a processor
+    try:
+        os.kill(world.pid(), signal.SIGKILL)
+        world.node.wait("web1", state=State.STOPPING, deadline_s=PATIENCE_S)
+        assert world.info().reason == "QEMU has exited, and its exit status is not known yet"
+    finally:
+        os.kill(record.monitor.pid, signal.SIGCONT)
+    ended = world.node.wait("web1", state=State.CRASHED, deadline_s=PATIENCE_S)
+    assert ended.ended_by is EndedBy.KILLED

@@ -68,7 +68,7 @@ def observe(live: hv.Live) -> hv.Observation:
     process = process_of(live)
     found = hv.figures(process) if process is not None else None
     if process is None or found is None:
-        return _ended(live, process, journal)
+        return _ended(live, process)
     if journal.status == "unknown" or journal.torn:
         journal = _asked(live, journal)
     state, reason = _state_of(journal)
@@ -172,7 +172,7 @@ def called(program: str) -> str:
     return f"{name} of {device}" if dot else program
 
 
-def _ended(live: hv.Live, process: hv.ProcessId | None, journal: Journal) -> hv.Observation:
+def _ended(live: hv.Live, process: hv.ProcessId | None) -> hv.Observation:
     """The state of a guest without a living process.
 
     The guest could have written the journal: it gives only the reason, and a panic, which is to the guest's disadvantage.
@@ -182,8 +182,12 @@ def _ended(live: hv.Live, process: hv.ProcessId | None, journal: Journal) -> hv.
         reason = f"killed, but pid {process.pid} hangs in the kernel and may still write"
         return hv.Observation(state=hv.State.STOPPING, reason=reason, pid=process.pid, details=details)
     ended = hv.read_status(live.dir / hv.STATUS).ended
-    if ended is None and live.record.monitor is not None and hv.wait_gone(live.record.monitor, _ENDING_S):
+    if ended is None and live.record.monitor is not None:
+        if not hv.wait_gone(live.record.monitor, _ENDING_S):  # on a busy node
+            reason = "QEMU has exited, and its exit status is not known yet"
+            return hv.Observation(state=hv.State.STOPPING, reason=reason, details=details)
         ended = hv.read_status(live.dir / hv.STATUS).ended
+    journal = read_journal(_journal_path(live.dir))  # QEMU may have written to it since
     failed = None if ended is not None and ended.code == 0 else f"QEMU {ended or 'ended with an unknown exit status'}"
     # Whatever QEMU did about the panic: by default it powers the guest off and exits with 0.
     panicked = _panic(journal) if journal.status == "panicked" else None
