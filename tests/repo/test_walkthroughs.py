@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+import hvcore
 from walkthrough import blocks, differences, lacks, missing, on_screen, recorded, same_output, walk
 
 pytestmark = pytest.mark.heavy  # runs the commands of whole pages
@@ -91,7 +92,12 @@ def test_a_page_shows_the_real_output(path: Path, tmp_path: Path) -> None:
     reason = missing(page)
     if reason:
         pytest.skip(f"{shown(path)}: {reason}")
-    found = differences(list(walk(page, tmp_path)), shown(path))
+    run_dir = tmp_path / "run" / "hvcore"
+    try:
+        found = differences(list(walk(page, tmp_path)), shown(path))
+    finally:  # a page may end before its guests do
+        if run_dir.exists():
+            hvcore.Node(run_dir).stop_all(force=True)
     assert not found, "\n".join(["", *found, "docs/walkthrough.py --record writes the real output into the page"])
 
 
