@@ -85,8 +85,13 @@ def run_stop(spec: ChrootSpec, job: hv.Job, root: Path, init: hv.ProcessId | Non
     if inside is not None:
         return run()
     # The mounts that the start script has made are in the namespace of its processes.
-    like = next((process.pid for process in rooted(root)), None)
-    return in_own_mounts(job.dir, run, like=like)
+    while (like := next((process.pid for process in rooted(root)), None)) is not None:
+        try:
+            return in_own_mounts(job.dir, run, like=like)
+        except (FileNotFoundError, ProcessLookupError):
+            if os.path.lexists(f"/proc/{like}/ns/mnt"):  # it has not exited meanwhile
+                raise
+    return in_own_mounts(job.dir, run)
 
 
 def run_afterwards(spec: ChrootSpec, job: hv.Job, place: Place) -> tuple[hv.Ended | None, str]:
