@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from hvcore.frozen import dataclass
+from hvcore.plain import plain, plain_fields
 
 __all__ = ["Abi", "AbiChange", "AbiClass", "AbiEntry", "abi_changes"]
 
@@ -88,11 +89,7 @@ class Abi:
 
     def to_json(self) -> dict[str, Any]:
         """``digests`` by class, ``at_start`` likewise, and ``entries``: kind, what, key, value, params."""
-        entries = [
-            {"kind": str(one.kind), "what": one.what, "key": one.key, "value": one.value, "params": list(one.params)}
-            for one in self.entries
-        ]
-        return {"digests": dict(self.digests), "at_start": dict(self.at_start), "entries": entries}
+        return {"digests": dict(self.digests), "at_start": dict(self.at_start), "entries": plain(self.entries)}
 
     @classmethod
     def from_json(cls, body: Any) -> Abi:
@@ -126,14 +123,7 @@ class AbiChange:
 
     def to_json(self) -> dict[str, Any]:
         """All fields, as plain JSON."""
-        return {
-            "kind": str(self.kind),
-            "what": self.what,
-            "key": self.key,
-            "before": self.before,
-            "after": self.after,
-            "params": list(self.params),
-        }
+        return plain_fields(self)
 
 
 def abi_changes(before: Abi, after: Abi) -> tuple[AbiChange, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hvcore.frozen import dataclass
 from hvcore.model.abi import AbiChange
+from hvcore.plain import plain_fields
 
 __all__ = ["Upgrade", "UpgradeCheck", "UpgradeVerdict"]
 
@@ -65,11 +66,4 @@ class UpgradeCheck:
 
     def to_json(self) -> dict[str, Any]:
         """All fields, as plain JSON."""
-        return {
-            "name": self.name,
-            "running": self.running,
-            "verdict": str(self.verdict),
-            "changes": [change.to_json() for change in self.changes],
-            "reasons": list(self.reasons),
-            "notes": list(self.notes),
-        }
+        return plain_fields(self)
