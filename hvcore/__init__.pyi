@@ -71,6 +71,13 @@ from hvcore.model.events.events import Started as Started
 from hvcore.model.events.events import Stopped as Stopped
 from hvcore.model.events.events import Watchdog as Watchdog
 from hvcore.model.instance import Instance as Instance
+from hvcore.model.migration.transfer import Landing as Landing
+from hvcore.model.migration.transfer import LandingWish as LandingWish
+from hvcore.model.migration.transfer import Offer as Offer
+from hvcore.model.migration.transfer import OfferedDisk as OfferedDisk
+from hvcore.model.migration.transfer import Transfer as Transfer
+from hvcore.model.migration.transfer import TransferState as TransferState
+from hvcore.model.migration.transfer import Tuning as Tuning
 from hvcore.model.node_facts import DriverFacts as DriverFacts
 from hvcore.model.node_facts import HugePages as HugePages
 from hvcore.model.node_facts import NodeFacts as NodeFacts

@@ -124,6 +124,13 @@ from hvcore.model.events.watched import LineReader as LineReader
 from hvcore.model.events.watched import Watched as Watched
 from hvcore.model.instance import Instance as Instance
 from hvcore.model.limits import GroupLimits as GroupLimits
+from hvcore.model.migration.transfer import Landing as Landing
+from hvcore.model.migration.transfer import LandingWish as LandingWish
+from hvcore.model.migration.transfer import Offer as Offer
+from hvcore.model.migration.transfer import OfferedDisk as OfferedDisk
+from hvcore.model.migration.transfer import Transfer as Transfer
+from hvcore.model.migration.transfer import TransferState as TransferState
+from hvcore.model.migration.transfer import Tuning as Tuning
 from hvcore.model.network.egress_rules import Egress as Egress
 from hvcore.model.network.guest_network import PASST_PATH as PASST_PATH
 from hvcore.model.network.guest_network import PortForward as PortForward
@@ -234,6 +241,7 @@ from hvcore.plugins.hookspecs import called_when as called_when
 from hvcore.plugins.hookspecs import hookimpl as hookimpl
 from hvcore.plugins.hookspecs import hookspec as hookspec
 from hvcore.plugins.hookspecs import when_given as when_given
+from hvcore.plugins.migration_protocols import Migrates as Migrates
 from hvcore.plugins.protocols import Adopts as Adopts
 from hvcore.plugins.protocols import Balloons as Balloons
 from hvcore.plugins.protocols import ChecksUpgrades as ChecksUpgrades

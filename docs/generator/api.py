@@ -70,6 +70,7 @@ ROLES: Final[Mapping[str, Role]] = {
                     "hvcore.model.events.watched",
                     "hvcore.model.usage",
                     "hvcore.model.upgrade",
+                    "hvcore.model.migration.transfer",
                 ),
             ),
             "The driver and its arguments": (
@@ -77,6 +78,7 @@ ROLES: Final[Mapping[str, Role]] = {
                     "hvcore.plugins.protocols",
                     "hvcore.plugins.button_protocols",
                     "hvcore.plugins.device_protocols",
+                    "hvcore.plugins.migration_protocols",
                     "hvcore.plugins.hooks",
                     "hvcore.state",
                     "hvcore.host.environment",

@@ -21,6 +21,7 @@ from hvcore.model.codec import decode
 from hvcore.model.events.watched import Watched
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
+from hvcore.model.migration.transfer import Landing, LandingWish, Offer, Transfer
 from hvcore.model.nic import nic_problems
 from hvcore.model.observation import Observation, fault_of
 from hvcore.model.plan import Plan
@@ -86,6 +87,15 @@ def _sizes(self: LoadedDriver, spec: object) -> Mapping[str, range]:
     if not isinstance(self.driver, HasSizes):
         return {}
     return dict(_calls("sizes", dict)(self, spec))
+
+
+def _refusals(self: LoadedDriver, spec: object, host: Host, offer: Offer, wish: LandingWish) -> tuple[Problem, ...]:
+    """Why this node cannot take the instance of that offer."""
+    driver: Any = self.driver
+    found: tuple[Problem, ...] = self._called(
+        lambda *given: tuple(driver.refusals(*given)), "refusals", spec, host, offer, wish
+    )
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +206,17 @@ class LoadedDriver:
     alter = _calls("alter", object)
     altered = _calls("altered", bool)
     disk_size = _calls("disk_size", int)  # of `hvcore.plugins.protocols.ResizesDisks`
+    # Those of `hvcore.plugins.migration_protocols.Migrates`, for a driver that has it.
+    offer = _calls("offer", Offer)
+    refusals = _refusals
+    land = _calls("land", Landing)
+    send = _calls("send", object)
+    transfer = _calls("transfer", Transfer)
+    tune_transfer = _calls("tune_transfer", object)
+    continue_transfer = _calls("continue_transfer", object)
+    cancel_transfer = _calls("cancel_transfer", object)
+    switch_to_postcopy = _calls("switch_to_postcopy", object)
+    run_landed = _calls("run_landed", object)
     device_names = _device_names
     modifiable = _modifiable
     sizes = _sizes

@@ -15,6 +15,7 @@ import hvcore.plugin as hv
 from hv_fake import buttons
 from hv_fake.disks import AttachesDisks, FakeDisk, bound, disks_of, seats
 from hv_fake.display import ShowsDisplay
+from hv_fake.moves import Moves
 from hv_fake.tuned import Tuned
 from hvcore.plugin import dataclass
 
@@ -32,6 +33,10 @@ PARAMS: Final = hv.ParamGroup(
                 "stop": "Every stop fails.",
                 "attach": "Every attach fails after the resources are acquired.",
                 "observe": "Every reading of the state fails.",
+                "offer": "It cannot move to another node.",
+                "land": "It fails where it lands, after the resources are acquired.",
+                "send": "Its state does not arrive.",
+                "run": "It does not run where it has landed.",
             }
         ),
         default_means="no failure",
@@ -107,7 +112,7 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
         yield hv.Problem(path="params.ignores_powerdown", what="only a forced stop ends the guest soon")
 
 
-class FakeDriver(AttachesDisks, ShowsDisplay, Tuned):
+class FakeDriver(AttachesDisks, Moves, ShowsDisplay, Tuned):
     """The driver class that the entry point names."""
 
     name: ClassVar[str] = "fake"
@@ -160,6 +165,8 @@ class FakeDriver(AttachesDisks, ShowsDisplay, Tuned):
         if spec.fail_at == "start":
             raise hv.OperationError(f"{job.name}: fails on purpose half-way; unset params.fail_at")
         job.bind(guest="paused" if job.record.paused else "running", **bound(spec.disks))
+
+    _start_paused = start
 
     def observe(self, live: hv.Live) -> hv.Observation:
         """The state in the record."""

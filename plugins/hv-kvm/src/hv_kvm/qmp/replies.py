@@ -35,6 +35,11 @@ class Reply:
         """The value of a member that some QEMU releases leave out, or ``default``."""
         return self.need(key, kind) if key in self._body else default
 
+    def number(self, key: str) -> float:
+        """The number of a member that some QEMU releases leave out, else 0."""
+        value = self._body.get(key, 0)
+        return float(value) if type(value) in (int, float) else 0.0
+
     def __contains__(self, key: str) -> bool:
         return key in self._body
 

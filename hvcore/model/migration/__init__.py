@@ -1,0 +1,1 @@
+"""An instance on its way to another node: rules and messages."""
