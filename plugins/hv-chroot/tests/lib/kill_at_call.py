@@ -1,7 +1,7 @@
 """Kills a program at one of its system calls, whichever of its threads makes it.
 
-Run as a program: ``python kill_at_call.py NUMBER COMMAND...``. The command stops itself (SIGSTOP) where the calls begin to
-count, and again where they end. With number 0 the command runs to its end, and each call that counts is printed; its exit
+Run as a program: ``python kill_at_call.py NUMBER COMMAND...``. The command stops its main thread (SIGSTOP) where the calls begin
+to count, and again where they end. With number 0 the command runs to its end, and each call that counts is printed; its exit
 code is returned. With number N the command is killed when it enters the N-th of these calls: 0 if so, 3 if it ended before.
 
 Not strace: it either ignores threads, or counts the calls of each thread and each child separately.

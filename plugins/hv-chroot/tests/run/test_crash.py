@@ -29,13 +29,16 @@ pytestmark = [pytest.mark.live, pytest.mark.skipif(os.uname().machine != "x86_64
 
 # What the child runs: everything is imported and read before the mark.
 _CHILD = """\
-import json, os, signal, sys
+import json, signal, sys, threading
 import hvcore
+def mark():
+    # Sent to this thread, not to the process: another thread may take a signal that is sent to the process.
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGSTOP)
 verb, run_dir, data = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 node = hvcore.Node(run_dir)
 driver = node.driver("chroot")
 instance = node.check(data)
-os.kill(os.getpid(), signal.SIGSTOP)
+mark()
 if verb == "start":
     driver.start(instance)
 elif verb == "attach":
@@ -44,7 +47,7 @@ elif verb == "detach":
     node.detach("web1", "/data")
 else:
     node.stop("web1", force=verb == "kill")
-os.kill(os.getpid(), signal.SIGSTOP)
+mark()
 """
 
 # Its stop takes a moment, so that there is something to interrupt.
