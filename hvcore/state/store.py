@@ -133,12 +133,13 @@ class Store:
 
     def _without_record(self, name: str) -> Record | None:
         self._cache.pop(name, None)
-        contents = _contents(self.dir(name))
-        if RECORD_FILE in contents:  # a start has just written it
-            return self.load(name)
         reserved = False
         with suppress(OSError):  # as in `_owners`
             reserved = has_reserved(self.run_dir / "reservations", name)
+        # Read last: a start that begins meanwhile writes its record before it reserves anything.
+        contents = _contents(self.dir(name))
+        if RECORD_FILE in contents:
+            return self.load(name)
         # A reboot keeps its reservations of disks from the stop to the start, also if hvcore is killed there.
         if contents or (reserved and not self.kept(name).exists):
             todo = "hv stop --force ends it and keeps files that are not its own in 'damaged'"

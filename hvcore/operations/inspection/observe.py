@@ -78,19 +78,29 @@ def observed_all(context: Context, names: Sequence[str]) -> list[Observed]:
 def _before_driver(context: Context, name: str) -> Observed | Record:
     """What is known of the instance without its driver; its record if the driver has to be asked."""
     try:
-        record = context.store.load(name)
+        record = _record(context, name)
+        if record is None:
+            without = _without_record(context, name)
+            if without.state is State.UNKNOWN:  # unless a start has begun meanwhile, whose process was found
+                record = _record(context, name)
+            if record is None:
+                return Observed(record=None, observation=without)
     except RecordError as error:
         return Observed(record=None, observation=Observation(state=State.UNKNOWN, reason=str(error)))
-    if record is None and not context.store.locked(name):  # else a reboot is at work, between its halves
-        record = context.store.kept(name).read()
-    if record is None:
-        return Observed(record=None, observation=_without_record(context, name))
     if record.boot_id != boot_id():
         return Observed(
             record, Observation(state=State.CRASHED, reason="the node was restarted", ended_by=EndedBy.NODE)
         )
     if record.phase not in (Phase.RUNNING, Phase.CHANGING):
         return Observed(record, _half_done(context, record))
+    return record
+
+
+def _record(context: Context, name: str) -> Record | None:
+    """The instance's record, or the one that its interrupted reboot keeps. Raises `RecordError`."""
+    record = context.store.load(name)
+    if record is None and not context.store.locked(name):  # else a reboot is at work, between its halves
+        record = context.store.kept(name).read()
     return record
 
 

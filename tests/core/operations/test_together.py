@@ -54,8 +54,8 @@ def test_processes_that_start_and_stop_the_same_one_never_meet(
                 lambda: mine.stop("web1", force=True),
             ]
             assert choice.choice(acts)().name == "web1"
-            states = [info.state for info in mine.instances()]
-            assert set(states) <= {State.RUNNING, State.STARTING, State.STOPPING}, states
+            infos = mine.instances()
+            assert {info.state for info in infos} <= {State.RUNNING, State.STARTING, State.STOPPING}, infos
 
     pids = [in_child(work, number, wait=False) for number in range(3)]
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 3

@@ -128,6 +128,25 @@ def test_a_place_that_an_older_release_wrote_down_leaves_the_answer_to_the_drive
     assert listed()["seen"] == [["web1", "running", "seen from afar"]]
 
 
+@pytest.mark.parametrize(
+    "place", ["hvcore.state.store.has_reserved", "hvcore.operations.inspection.unrecorded.remains"]
+)
+def test_a_start_that_begins_during_the_look_leaves_nothing_unknown(
+    place: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look has found no record; then it finds what the start has reserved, or launched."""
+    node = hvcore.Node(run_dir)
+    fake = node.driver("fake")
+
+    def starts_first(*_: object) -> bool:
+        monkeypatch.undo()  # the start looks too
+        fake.start(hvcore.Instance(name="web1", driver="fake"))
+        return True
+
+    monkeypatch.setattr(place, starts_first)
+    assert node.info("web1").state is hvcore.State.RUNNING
+
+
 def afar(live: object) -> None:
     """A function of a module."""
 
