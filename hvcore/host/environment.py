@@ -28,7 +28,8 @@ _CGROUP: Final = "cgroup"  # the name of the kind in `hvcore.resources.control_g
 class Host:
     """The node as a driver sees it: where state and caches are, and what the caller may do.
 
-    ``between`` is for the core's kinds: what a reboot holds of its instance from its stop to its start.
+    ``between`` is for the core's kinds: what a reboot holds of its instance from its stop to its start. ``arriving`` is too:
+    the instance runs elsewhere until it has moved here, and its disks are locked there.
     """
 
     run_dir: Path
@@ -36,6 +37,7 @@ class Host:
     uid_pool: range
     cgroups: ControlGroups = field(default_factory=control_groups)
     between: BetweenHalves | None = field(default=None, compare=False, repr=False)
+    arriving: bool = field(default=False, compare=False, repr=False)
 
     @property
     def cache_dir(self) -> Path:

@@ -56,7 +56,7 @@ class DiskClaimKind(ResourceKind[DiskClaim, tuple[str, ...]], name=DISK, turn=Tu
 def disk_in_use(resource: Resource[Any], path: str, site: Site, *, write: bool, lock: bool = True) -> Iterator[Problem]:
     """The problem of a disk that `claim_disk` would refuse now. Claims nothing."""
     try:
-        claims = DiskClaims(site.host.run_dir, f"{site.name}/{resource.key}")
+        claims = DiskClaims(site.host.run_dir, f"{site.name}/{resource.key}", arriving=site.host.arriving)
         claims.refuse_used(path, read_only=not write, lock=lock)
     except DiskInUseError as error:
         yield DiskInUse.at(resource.where, error)
@@ -71,8 +71,9 @@ def claim_disk(path: str, key: str, held: Held, *, write: bool, lock: bool = Tru
     reaper does not inherit them: there, only a mount of the disk shows that it is in use.
     Raises `DiskInUseError` naming the holder, and OSError when there is no such disk.
     """
-    between = held.site.between
-    claims = DiskClaims(held.site.host.run_dir, f"{held.owner.name}/{key}", None if between is None else between.disks)
+    host, between = held.site.host, held.site.between
+    kept = None if between is None else between.disks
+    claims = DiskClaims(host.run_dir, f"{held.owner.name}/{key}", kept, arriving=host.arriving)
     held.at_end(claims.close)
     claims.take(path, read_only=not write, lock=lock)
     return tuple(map(held.lend, claims.fds))

@@ -37,13 +37,19 @@ _NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class DiskClaims:
-    """The disks that one operation claims for ``owner``, a resource of an instance: reserved, and locked on the node."""
+    """The disks that one operation claims for ``owner``, a resource of an instance: reserved, and locked on the node.
 
-    def __init__(self, run_dir: Path, owner: str, between: KeptDisks | None = None) -> None:
+    With ``arriving``, the instance also runs elsewhere, and has the disks locked there until it has moved here. The claim
+    takes its lock beside that one. No third instance can get the disk: the other lock keeps it out until this one is there,
+    because a migration begins only if the instance still runs there afterwards.
+    """
+
+    def __init__(self, run_dir: Path, owner: str, between: KeptDisks | None = None, *, arriving: bool = False) -> None:
         self._root = run_dir / "reservations"
         self._owner = owner
         self._writers, self._readers = _of_disks(run_dir)
         self._between = between
+        self._arriving = arriving
         self._fds: list[int] = []
 
     @property
@@ -79,7 +85,7 @@ class DiskClaims:
             if opened is not None:
                 locked = None if self._between is None else self._between.lock_of(disk, read_only=read_only)
                 if locked is None:
-                    _lock_opened(path, *opened, read_only=read_only)
+                    _lock_opened(path, *opened, read_only=read_only, beside=self._arriving)
                     locked = os.dup(opened[1])  # of the same open file, which has the lock
                     close_in_children(locked)
                 self._fds.append(locked)
@@ -95,7 +101,7 @@ class DiskClaims:
             for key in sharing(reserved.keys(), disk.key)
         )
         self._refuse_used(path, disk, read_only=read_only, own=own)
-        if lock and not disk.network and not own:
+        if lock and not disk.network and not own and not self._arriving:
             place = _place_of(path, disk)
             fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
@@ -197,13 +203,13 @@ def _opened(path: str, disk: DiskId) -> Iterator[tuple[str, int]]:
         close_lock(fd)
 
 
-def _lock_opened(path: str, place: str, fd: int, *, read_only: bool) -> None:
-    """Lock the disk by that descriptor. Raises `DiskInUseError` naming the holder, and OSError.
+def _lock_opened(path: str, place: str, fd: int, *, read_only: bool, beside: bool) -> None:
+    """Lock the disk by that descriptor. Raises `DiskInUseError` naming the holder unless ``beside`` it, and OSError.
 
     Two at the same moment may both be refused, and never both get it.
     """
     # First lock and then check, so that of two at once at least one sees the other.
-    if _lock(fd, _READER_BYTE if read_only else _WRITER_BYTE):
+    if _lock(fd, _READER_BYTE if read_only else _WRITER_BYTE) and not beside:
         _refuse_locked(path, place, fd, read_only=read_only)
 
 

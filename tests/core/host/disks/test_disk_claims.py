@@ -25,8 +25,8 @@ def node(tmp_path: Path) -> Iterator[Callable[[str, str], DiskClaims]]:
     """``node("run", "web1")``: the claims of that instance in that run directory."""
     made: list[DiskClaims] = []
 
-    def make(run_dir: str, owner: str) -> DiskClaims:
-        made.append(DiskClaims(tmp_path / run_dir, owner))
+    def make(run_dir: str, owner: str, *, arriving: bool = False) -> DiskClaims:
+        made.append(DiskClaims(tmp_path / run_dir, owner, arriving=arriving))
         return made[-1]
 
     yield make
@@ -55,6 +55,41 @@ def test_readers_share_and_a_writer_excludes_all_others(
         assert second.fds == ()
         first.close()
     second.take(disk, read_only=second_reads)
+
+
+@pytest.mark.parametrize("stays", ["source", "target"])
+def test_an_arriving_instance_locks_its_disk_beside_the_other_and_a_third_never_gets_it(
+    node: Callable[..., DiskClaims], disk: str, stays: str
+) -> None:
+    source, target = node("one", "web1"), node("two", "web1", arriving=True)
+    source.take(disk, read_only=False)
+    target.refuse_used(disk, read_only=False)
+    target.take(disk, read_only=False)
+    with pytest.raises(DiskInUseError):
+        node("two", "web2", arriving=True).take(disk, read_only=False)
+    (target if stays == "source" else source).close()
+    for run_dir, name in (("one", "web2"), ("two", "web2"), ("three", "web1")):
+        for read_only in (False, True):
+            with pytest.raises(DiskInUseError):
+                node(run_dir, name).take(disk, read_only=read_only)
+
+
+def test_a_disk_of_another_instance_of_the_same_run_directory_is_refused_to_an_arriving_one(
+    node: Callable[..., DiskClaims], disk: str
+) -> None:
+    node("two", "web2").take(disk, read_only=False)
+    with pytest.raises(DiskInUseError, match="in use by instance web2"):
+        node("two", "web1", arriving=True).take(disk, read_only=False)
+
+
+def test_an_arriving_reader_is_one_of_the_readers(node: Callable[..., DiskClaims], disk: str) -> None:
+    source, target, other = node("one", "web1"), node("two", "web1", arriving=True), node("three", "web3")
+    source.take(disk, read_only=True)
+    target.take(disk, read_only=True)
+    source.close()
+    other.take(disk, read_only=True)
+    with pytest.raises(DiskInUseError):
+        node("three", "web4").take(disk, read_only=False)
 
 
 def test_a_disk_without_write_access_can_be_claimed(node: Callable[..., DiskClaims], disk: str) -> None:
