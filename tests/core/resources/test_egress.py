@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from node_and_internet import OUTSIDE, PORT, PRIVATE, node_and_internet, reached_as, run
+from own_uids import OWN_UIDS
 
 from hvcore.host.network.egress_table import EGRESS
 from hvcore.host.network.nft import find_nft
@@ -39,6 +41,12 @@ def internet(network: None) -> Iterator[None]:
     run("/usr/sbin/nft flush ruleset")
     yield
     run("/usr/sbin/nft flush ruleset")
+
+
+@pytest.fixture
+def site(site: MakeSite) -> MakeSite:
+    """With uids of its own: the elements of a uid stay in the table while any process of the node has it."""
+    return partial(site, uid_pool=OWN_UIDS)
 
 
 def tables() -> str:

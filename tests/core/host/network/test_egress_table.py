@@ -14,6 +14,7 @@ import pytest
 from empty_network import empty_network
 from fixture_types import InChild
 from node_and_internet import NODE, OUTSIDE, PORT, PRIVATE, Target, node_and_internet, reached_as, run
+from own_uids import OWN_UIDS
 
 from hvcore.host.cgroups.hierarchy import ControlGroups
 from hvcore.host.environment import Host
@@ -26,7 +27,7 @@ from hvcore.model.network.egress_rules import elements_of
 pytestmark = pytest.mark.heavy  # a process of nft for each change, and real packets
 
 PYTHON = os.path.realpath(sys.executable)
-UID, OTHER = 1_870_000_001, 1_870_000_002
+UID, OTHER = OWN_UIDS[:2]
 LOOPBACK = ("127.0.0.1", "127.8.9.1", "::1")
 
 
@@ -39,7 +40,7 @@ EVERYTHING = both(*LOOPBACK, *NODE, *OUTSIDE, *PRIVATE)
 
 @pytest.fixture
 def host(run_dir: Path) -> Host:
-    return Host(run_dir=run_dir, privileged=True, uid_pool=range(UID, UID + 10), cgroups=ControlGroups())
+    return Host(run_dir=run_dir, privileged=True, uid_pool=OWN_UIDS[:10], cgroups=ControlGroups())
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +185,7 @@ def test_a_table_of_another_run_directory_stays(host: Host, other: Host) -> None
 
 CHANGES = {
     "flush ruleset": "is missing",
-    "delete element inet hvcore guests { 1870000001 }": "lacks its uid",
+    f"delete element inet hvcore guests {{ {UID} }}": "lacks its uid",
     "flush chain inet hvcore refuse": "was changed",
     "insert rule inet hvcore output accept": "was changed",
     "add rule inet hvcore answers ip daddr 127.0.0.1 accept": "was changed",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from node_and_internet import run
 from own_network import own_network
+from own_uids import OWN_UIDS
 from sleeper import Sleeper, SleeperSpec
 
 from hvcore import Instance, Recovered
@@ -41,9 +42,9 @@ class Ruled(Sleeper):
 def context(load: Callable[..., LoadedDriver], run_dir: Path) -> Iterator[Context]:
     if os.geteuid() != 0 or find_nft() is None:
         pytest.skip("needs root and nftables: sudo ./dev test")
-    sandbox = Sandbox(who=AsUser(1_880_000_000))
+    sandbox = Sandbox(who=AsUser(OWN_UIDS[0]))
     loaded = load(type("Made", (Ruled,), {"sandbox": sandbox}))
-    host = Host(run_dir=run_dir, privileged=True, uid_pool=range(1_880_000_000, 1_880_000_100), cgroups=ControlGroups())
+    host = Host(run_dir=run_dir, privileged=True, uid_pool=OWN_UIDS, cgroups=ControlGroups())
     made = Context(host=host, store=Store(run_dir), driver=lambda name: loaded, progress=lambda text: None)
     with own_network():
         for name in ("web1", "web2"):
