@@ -117,10 +117,11 @@ class Pausable(Protocol):
 class ChecksUpgrades(Protocol):
     """The driver can say what another version of its program would change for an instance."""
 
-    def upgrade(self, spec: Any, host: Host, program: str) -> Upgrade:
-        """What the program at that path would change. Starts no instance.
+    def upgrade(self, spec: Any, host: Host, program: str, *, live: Live | None) -> Upgrade:
+        """What the program at that path would change. Starts no instance. Called for several instances at once.
 
-        Raises `InputError` if the program is not one of this driver.
+        ``live`` is the instance if it runs: its program file may have been replaced since its start. Raises
+        `InputError` if the program is not one of this driver.
         """
 
 

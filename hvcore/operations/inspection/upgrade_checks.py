@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hvcore.errors import HvError, InputError, NotFoundError, ParamsError
+from hvcore.host.environment import Live
 from hvcore.model.definitions.definition import Definition
 from hvcore.model.record import Record
 from hvcore.model.state import ACTIVE, Op
-from hvcore.model.upgrade import UpgradeCheck, UpgradeVerdict
+from hvcore.model.upgrade import Upgrade, UpgradeCheck, UpgradeVerdict
 from hvcore.operations.context import Context
 from hvcore.operations.inspection.observe import observed_all
 
@@ -19,8 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["upgrade_checks"]
 
-_Specs = dict[str, tuple[bool, Callable[[], Any]]]
-"""By name: whether it runs, and its spec, which may raise `HvError`."""
+
+class _Candidate(NamedTuple):
+    """An instance to check: as it runs, None if it is only defined, and its spec, which may raise `HvError`."""
+
+    live: Live | None
+    spec: Callable[[], Any]
 
 
 def upgrade_checks(
@@ -32,29 +39,43 @@ def upgrade_checks(
     """
     loaded = context.driver(driver)
     ask = loaded.able(Op.UPGRADE_CHECK)
-    specs = _defined(context, loaded, definitions) | _running(context, loaded)
+    candidates = _defined(context, loaded, definitions) | _running(context, loaded)
     for name in names:
-        if name not in specs:
+        if name not in candidates:
             raise NotFoundError(name, hint=f"no instance of driver {driver} runs or is defined under that name")
-    for name in sorted(names or specs):
-        running, spec = specs[name]
-        context.progress(f"checking {name}")
+    chosen = sorted(names or candidates)
+
+    def check(name: str) -> UpgradeCheck:
+        return _checked(name, candidates[name], lambda spec, live: ask(spec, context.host, program, live=live))
+
+    # Each check waits for throw-away programs, so as many run at once as the node has processors.
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        results = [pool.submit(check, name) for name in chosen]
         try:
-            yield UpgradeCheck.of(name, ask(spec(), context.host, program), running=running)
-        except InputError as error:
-            if not isinstance(error, ParamsError):
-                raise  # about the program, so it is the same for all
-            yield UpgradeCheck(name=name, running=running, verdict=UpgradeVerdict.UNKNOWN, reasons=(str(error),))
-        except HvError as error:
-            yield UpgradeCheck(name=name, running=running, verdict=UpgradeVerdict.UNKNOWN, reasons=(str(error),))
+            for name, result in zip(chosen, results, strict=True):
+                context.progress(f"checking {name}")
+                yield result.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _running(context: Context, loaded: LoadedDriver) -> _Specs:
+def _checked(name: str, candidate: _Candidate, ask: Callable[[Any, Live | None], Upgrade]) -> UpgradeCheck:
+    """The answer for one. Raises `InputError` about the program, which is the same for all."""
+    running = candidate.live is not None
+    try:
+        return UpgradeCheck.of(name, ask(candidate.spec(), candidate.live), running=running)
+    except HvError as error:
+        if isinstance(error, InputError) and not isinstance(error, ParamsError):
+            raise
+        return UpgradeCheck(name=name, running=running, verdict=UpgradeVerdict.UNKNOWN, reasons=(str(error),))
+
+
+def _running(context: Context, loaded: LoadedDriver) -> dict[str, _Candidate]:
     names = context.store.names()
-    found: _Specs = {}
+    found = {}
     for name, seen in zip(names, observed_all(context, names), strict=True):
         if seen.record is not None and seen.record.driver == loaded.name and seen.state in ACTIVE:
-            found[name] = True, partial(_saved, loaded, seen.record)
+            found[name] = _Candidate(context.live(seen.record), partial(_saved, loaded, seen.record))
     return found
 
 
@@ -62,9 +83,11 @@ def _saved(loaded: LoadedDriver, record: Record) -> Any:
     return loaded.read_spec(record.spec)
 
 
-def _defined(context: Context, loaded: LoadedDriver, definitions: Collection[Definition]) -> _Specs:
+def _defined(context: Context, loaded: LoadedDriver, definitions: Collection[Definition]) -> dict[str, _Candidate]:
     return {
-        one.name: (False, partial(_planned, context, loaded, one)) for one in definitions if one.driver == loaded.name
+        one.name: _Candidate(None, partial(_planned, context, loaded, one))
+        for one in definitions
+        if one.driver == loaded.name
     }
 
 

@@ -29,7 +29,7 @@ class Tuned:
             for what, key, value, kind, param in facts
         )
 
-    def upgrade(self, spec: Any, host: hv.Host, program: str) -> hv.Upgrade:
+    def upgrade(self, spec: Any, host: hv.Host, program: str, *, live: hv.Live | None) -> hv.Upgrade:
         """Nothing changes with a program that exists, and one whose name ends with ``.old`` has no greeting."""
         if not os.path.exists(program):
             raise hv.InputError(f"{program!r}: does not exist; name a program")

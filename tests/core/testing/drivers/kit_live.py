@@ -184,7 +184,7 @@ class Repeats(Good):
 
 @breaks("capability_upgrade_check", "gives an answer about a program that does not exist")
 class LooksAtNothing(Good):
-    def upgrade(self, spec: Any, host: hv.Host, program: str) -> hv.Upgrade:
+    def upgrade(self, spec: Any, host: hv.Host, program: str, *, live: hv.Live | None) -> hv.Upgrade:
         return hv.Upgrade()
 
 

@@ -29,8 +29,8 @@ def binary_key(binary: str) -> list[Any]:
     install them, beside the binary. A change of modules elsewhere, or of the program behind a wrapper script, is not
     noticed. Raises OSError when there is no such file.
     """
+    place = os.stat(binary)
     path = os.path.realpath(binary)
-    place = os.stat(path)
     prefix = os.path.dirname(os.path.dirname(path))
     return [
         path,

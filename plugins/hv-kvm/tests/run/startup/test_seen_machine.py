@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,19 @@ def test_a_disk_that_is_attached_is_not_what_the_start_had(world: World) -> None
     path.write_bytes(bytes(1 << 20))
     world.node.attach("web1", hvcore.Disk(path=str(path)))
     assert {"wire", "name"} <= set(world.node.abi("web1").changed)
+
+
+def test_a_guest_whose_qemu_was_replaced_is_compared_with_the_one_that_it_runs_in(world: World) -> None:
+    installed, own = "/usr/bin/qemu-system-x86_64", world.root / "bin/qemu"
+    own.parent.mkdir()
+    for folder in ("lib", "share"):  # QEMU looks for its modules and its firmware beside itself
+        (world.root / folder).symlink_to(f"/usr/{folder}")
+    shutil.copy(installed, own)
+    world.kvm.start(world.instance(kvm_path=str(own)))
+    own.unlink()
+    own.write_text("#!/bin/sh\nexit 1\n")
+    own.chmod(0o755)
+    (check,) = world.node.upgrade_checks(installed, "web1", driver="kvm")
+    assert (check.verdict, check.running, check.reasons) == (hvcore.UpgradeVerdict.SAME, True, ())
+    with pytest.raises(hvcore.InputError, match="instead of answering"):
+        list(world.node.upgrade_checks(str(own), "web1", driver="kvm"))

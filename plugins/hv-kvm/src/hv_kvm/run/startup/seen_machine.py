@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import hvcore.plugin as hv
@@ -46,9 +47,10 @@ class SeesMachine:
         """The facts about the machine on this node, with its disks and its QEMU. Raises `ProbeError`."""
         return _machine(self._hooks, spec, host).abi
 
-    def upgrade(self, spec: KvmSpec, host: hv.Host, program: str) -> hv.Upgrade:
+    def upgrade(self, spec: KvmSpec, host: hv.Host, program: str, *, live: hv.Live | None) -> hv.Upgrade:
         """What another QEMU would change for the machine. Raises `InputError` if it is not QEMU, and `ProbeError`."""
-        return _upgraded(self._hooks, spec, host, program)
+        own = None if live is None else _replaced_program(live)
+        return _upgraded(self._hooks, spec if own is None else replace(spec, qemu=own), host, program)
 
 
 def _machine(hooks: hv.Hooks, spec: KvmSpec, host: hv.Host) -> _Machine:
@@ -59,6 +61,19 @@ def _machine(hooks: hv.Hooks, spec: KvmSpec, host: hv.Host) -> _Machine:
     cpu = next((option.argv for _, option in found if option.name == "-cpu"), ())
     words = cpu_words(spec.qemu, f"{spec.machine},accel={pinned.accel.name}", cpu, host=host)
     return _Machine(pinned=pinned, options=found, abi=abi_of(found, sizes=disk_sizes(spec), words=words))
+
+
+def _replaced_program(live: hv.Live) -> str | None:
+    """A path to the QEMU that the guest runs in, if the file that it was started from is gone; else None.
+
+    An upgrade of a package replaces that file. The kernel keeps the old one until the guest has ended.
+    """
+    process = live.record.process
+    program = None if process is None else f"/proc/{process.pid}/exe"
+    try:
+        return program if program is not None and os.readlink(program).endswith(" (deleted)") else None
+    except OSError:
+        return None
 
 
 def _upgraded(hooks: hv.Hooks, spec: KvmSpec, host: hv.Host, program: str) -> hv.Upgrade:
