@@ -25,6 +25,7 @@ from hvcore.errors import UnknownDriverError as UnknownDriverError
 from hvcore.errors import UnsupportedError as UnsupportedError
 from hvcore.errors import VerifyError as VerifyError
 from hvcore.frozen import dataclass as dataclass
+from hvcore.headline import headline as headline
 from hvcore.host.abilities import how_to_install as how_to_install
 from hvcore.host.abilities import program as program
 from hvcore.host.cgroups.controllers import GroupFigures as GroupFigures

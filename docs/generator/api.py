@@ -100,7 +100,7 @@ ROLES: Final[Mapping[str, Role]] = {
             ),
             "Processes": ("hvcore.host.processes",),
             "Control groups, disks, files, the node": ("hvcore.host",),
-            "Errors": ("hvcore.errors",),
+            "Errors": ("hvcore.errors", "hvcore.headline"),
         },
         (
             *("Job", "ResourceKind", "Held", "Kinds", "Site", "Live", "Group", "Child", "Hooks", "Host", "Plan"),

@@ -43,6 +43,7 @@ from hv_kvm.run.access.picture import screenshot
 from hv_kvm.run.access.serial_console import console, console_log
 from hv_kvm.run.hotplug import nic_change
 from hv_kvm.run.hotplug.attaches_devices import AttachesDevices
+from hv_kvm.run.migration.migrates import MovesGuests
 from hv_kvm.run.observation.events import watched
 from hv_kvm.run.observation.observe import observe, process_of
 from hv_kvm.run.observation.usage import usage
@@ -66,7 +67,7 @@ def _expect(found: bool, wanted: bool, job: hv.Job) -> None:  # noqa: FBT001 - t
         raise hv.OperationError(f"{job.name}: QEMU accepted the command, but the guest is still {state}; see 'hv info'")
 
 
-class KvmDriver(AttachesDevices, SeesMachine):
+class KvmDriver(AttachesDevices, SeesMachine, MovesGuests):
     """Guests in QEMU, with KVM where it really works, confined by default."""
 
     name: ClassVar[str] = "kvm"

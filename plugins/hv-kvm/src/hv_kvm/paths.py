@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-__all__ = ["COMMANDS", "EVENTS", "PIDFILE", "RECOVERY", "SERIAL", "SERIAL_LOG", "VNC", "GuestPaths"]
+__all__ = ["COMMANDS", "EVENTS", "MIGRATION", "PIDFILE", "RECOVERY", "SERIAL", "SERIAL_LOG", "VNC", "GuestPaths"]
 
 # In the instance's directory.
 COMMANDS: Final = "qmp"
@@ -14,6 +14,7 @@ SERIAL: Final = "serial"
 SERIAL_LOG: Final = "serial.log"
 # In the guest's own.
 EVENTS: Final = "events"
+MIGRATION: Final = "migration"  # and the route of a stream: sockets between QEMU and its relay
 PIDFILE: Final = "qemu.pid"
 VNC: Final = "vnc.sock"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import hvcore.plugin as hv
-from hv_kvm.paths import SERIAL, GuestPaths
+from hv_kvm.paths import MIGRATION, SERIAL, GuestPaths
 from hv_kvm.run.observation.journal import Journal, read_journal
 
 __all__ = ["called", "observe", "process_of", "programs_beside"]
@@ -157,7 +157,7 @@ def programs_beside(record: hv.Record) -> dict[str, hv.ProcessId]:
 
 def _dead_programs(live: hv.Live) -> str | None:
     """A text about the programs beside QEMU that have ended, or None."""
-    beside = programs_beside(live.record)
+    beside = {key: process for key, process in programs_beside(live.record).items() if key != MIGRATION}
     # A list asks for every guest: one read of /proc takes half as long as a pidfd, which sees every thread.
     ended = [
         called(name) for name, process in beside.items() if hv.figures(process) is None and hv.wait_gone(process, 0.0)

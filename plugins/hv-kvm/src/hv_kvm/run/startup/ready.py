@@ -26,7 +26,7 @@ from hvcore.plugin import (
     weaknesses,
 )
 
-__all__ = ["finish", "let_run", "make_ready"]
+__all__ = ["finish", "let_run", "make_ready", "run_unless_paused"]
 
 _ENDED_SINCE: Final = frozenset({"shutdown", "guest-panicked"})
 
@@ -34,7 +34,7 @@ _ENDED_SINCE: Final = frozenset({"shutdown", "guest-panicked"})
 def make_ready(
     hooks: Hooks, client: QmpClient, process: ProcessId, spec: KvmSpec, facts: Facts | None, job: Job
 ) -> None:
-    """Check how QEMU is confined, set what options cannot set, and let the guest run unless it has to wait.
+    """Check how QEMU is confined, and set what options cannot set.
 
     ``facts`` None is for a guest that already runs: everything that belongs before that has been done.
     Raises `ConfinementError`, `OperationError` and `QmpError`.
@@ -45,6 +45,10 @@ def make_ready(
         remove_copies(spec.resources_of(PrivateCopy), GuestPaths(job.dir).guest)
     for _ in hooks.each("on_ready", spec=spec, facts=facts, client=client, job=job):
         pass
+
+
+def run_unless_paused(client: QmpClient, job: Job) -> None:
+    """Let the guest run, unless its record says that it is paused. Raises `OperationError` and `QmpError`."""
     if not job.record.paused:
         state = let_run(client, job.dir, job.deadline)
         if state is not None:
@@ -76,6 +80,7 @@ def finish(hooks: Hooks, client: QmpClient, process: ProcessId, spec: KvmSpec, j
         return False
     job.started(process, job.record.monitor)
     make_ready(hooks, client, process, spec, None if running else facts_of(spec, job.host), job)
+    run_unless_paused(client, job)
     return True
 
 

@@ -23,7 +23,7 @@ from hv_kvm.qemu.accelerator import Accel, accel_for
 from hv_kvm.qmp import QmpClosedError, QmpConnectError, QmpError, QmpTimeoutError, commands, connect
 from hv_kvm.qmp.introspect import query_feature_words
 from hv_kvm.resources.image_contents import disk_sizes
-from hv_kvm.run.startup.ready import make_ready
+from hv_kvm.run.startup.ready import make_ready, run_unless_paused
 from hv_kvm.run.startup.user_networks import with_user_networks
 from hvcore.plugin import dataclass
 
@@ -40,12 +40,16 @@ _NO_SANDBOX: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pinned:
-    """A spec whose machine type is resolved, with the facts and choices of this node. Nothing has been acquired."""
+    """A spec whose machine type is resolved, with the facts and choices of this node. Nothing has been acquired.
+
+    ``waits`` are the words with which QEMU waits for the state of a guest, which does not run then.
+    """
 
     spec: KvmSpec
     facts: Facts
     accel: Accel
     site: hv.Site
+    waits: tuple[str, ...] = ()
 
     @property
     def kvm(self) -> bool:
@@ -53,9 +57,12 @@ class Pinned:
         return self.accel.name == "kvm"
 
 
-def bring_up(hooks: hv.Hooks, spec: KvmSpec, job: hv.Job) -> None:
-    """Start the guest; it runs when this returns, or is paused if the record says so. Raises `OperationError`."""
-    pinned = pin(spec, job.host)
+def bring_up(hooks: hv.Hooks, spec: KvmSpec, job: hv.Job, *, waits: tuple[str, ...] = ()) -> None:
+    """Start the guest; it runs when this returns, or is paused if the record says so. Raises `OperationError`.
+
+    With ``waits``, see `Pinned`, QEMU waits for the state of a guest.
+    """
+    pinned = replace(pin(spec, job.host), waits=waits)
     _refuse_if_running(job.dir, job.name)
     bindings = acquire(pinned, job)
     options = rendered(hooks, pinned.spec, pinned.facts, bindings)
@@ -100,6 +107,7 @@ def command(pinned: Pinned, bindings: Bindings, options: Sequence[tuple[str, Opt
     """The command line of QEMU with the sandbox around it."""
     spec = pinned.spec
     argv = tuple(token for argument in arguments(spec, options) for token in argument.tokens)
+    argv += pinned.waits
     if not bindings.confined:
         return hv.Command(argv=argv, sandbox=None)
     sandbox = sandbox_of(
@@ -143,6 +151,8 @@ def _wait_ready(
             words = query_feature_words(client, deadline_s=job.deadline.left())
             job.bind(abi=dict(abi_of(options, sizes=disk_sizes(pinned.spec), words=words).digests))
             make_ready(hooks, client, _record_process(child, job), pinned.spec, pinned.facts, job)
+            if not pinned.waits:
+                run_unless_paused(client, job)
     except (QmpClosedError, QmpConnectError) as error:
         raise _died(child, argv, pinned.spec, job, error) from error
     except QmpTimeoutError as error:

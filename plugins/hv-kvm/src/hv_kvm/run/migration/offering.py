@@ -1,0 +1,63 @@
+"""What a guest says of itself before a migration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import hvcore.plugin as hv
+from hv_kvm.machine.resource import Image
+from hv_kvm.machine.spec import KvmSpec
+from hv_kvm.qmp import migration_commands, reach
+from hv_kvm.resources.image_contents import disk_sizes
+from hv_kvm.run.migration.credentials import credentials
+
+__all__ = ["offered", "tuning_of"]
+
+_ASK_S: Final = 5.0
+_MEBIBYTE: Final = 1 << 20
+_MODES: Final = {"non-live": "paused"}
+
+
+def offered(live: hv.Live, spec: KvmSpec, abi: hv.Abi) -> hv.Offer:
+    """The guest as a target has to know it. Raises `QmpError` and `OperationError`."""
+    with reach(live.dir, _ASK_S) as client:
+        blocked = migration_commands.query_migrate(client, deadline_s=_ASK_S).blocked
+    params = dict(live.record.params or {})
+    mode = str(params.get("migration_mode", "live"))
+    return hv.Offer(
+        driver=live.record.driver,
+        instance=live.record.instance,
+        spec=live.record.spec,
+        program=f"QEMU {live.record.bindings.get('qemu', '')}".strip(),
+        params=params,
+        abi=abi.to_json(),
+        disks=tuple(_disks(spec)),
+        blockers=blocked,
+        mode=_MODES.get(mode, mode),
+        port=int(params.get("migration_port", 0)),
+        tuning=tuning_of(params),
+        certificate=credentials(live.dir).certificate,
+    )
+
+
+def tuning_of(params: Mapping[str, Any]) -> hv.Tuning:
+    """What the guest's parameters say."""
+    bandwidth, downtime = params.get("migration_bandwidth"), params.get("migration_downtime")
+    return hv.Tuning(
+        bandwidth_bps=None if bandwidth is None else bandwidth * _MEBIBYTE,
+        downtime_ms=downtime,
+        caps=tuple(params.get("migration_caps") or ()),
+    )
+
+
+def _disks(spec: KvmSpec) -> Iterator[hv.OfferedDisk]:
+    sizes = disk_sizes(spec)
+    for image in spec.resources_of(Image):
+        yield hv.OfferedDisk(
+            name=image.key,
+            path=image.path,
+            format=image.format,
+            size_bytes=sizes.get(image.key, 0),
+            read_only=not image.write,
+        )

@@ -1,0 +1,112 @@
+"""The source of a migration: begun, changed while it runs, switched to postcopy, cancelled."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import hvcore.plugin as hv
+from hv_kvm.qmp import QmpClient, QmpCommandError, commands, migration_commands, reach
+from hv_kvm.run.migration import capabilities, stream
+from hv_kvm.run.migration.credentials import credentials
+from hv_kvm.run.migration.offering import tuning_of
+from hv_kvm.run.migration.progress import SENDING, state_of
+from hv_kvm.run.migration.relay import MAIN
+
+__all__ = ["cancel_transfer", "send", "switch_to_postcopy", "tune_transfer"]
+
+_PAUSED: Final = "paused"
+
+_State = hv.TransferState
+_IDLE: Final = frozenset({_State.NONE, _State.FAILED, _State.CANCELLED})
+# QEMU 7.2 obeys a cancel in each state, also in postcopy, when two copies could run.
+_CANCELLABLE: Final = frozenset({_State.SETUP, _State.ACTIVE, _State.DEVICE, _State.PRE_SWITCHOVER})
+_POSTCOPY: Final = frozenset({_State.POSTCOPY_ACTIVE, _State.POSTCOPY_PAUSED, _State.POSTCOPY_RECOVER})
+
+
+def send(job: hv.Job, landing: hv.Landing, mode: str, tuning: hv.Tuning) -> None:
+    """Begin to send the guest to where it waits, unless that was begun for this job. Raises `OperationError`."""
+    with reach(job.dir, job.deadline.left()) as client:
+        if _state(client, job) not in _IDLE:
+            if job.record.bindings.get(SENDING) == landing.job:
+                return
+            raise hv.OperationError(f"{job.name}: another migration of it is on the way; finish that one first")
+        if mode == _PAUSED:
+            commands.stop(client, deadline_s=job.deadline.left())
+        if job.record.bindings.get(SENDING) == landing.job:
+            return  # it has failed, or was cancelled: a job sends once
+        stream.close_stream(job, client)
+        job.bind(**{SENDING: landing.job})
+        own = credentials(job.dir) if landing.certificate else None
+        stream.send_to(job, client, landing, own)
+        try:
+            capabilities.set_for(
+                client, _complete(tuning, job), mode, mirror=bool(landing.disks), deadline_s=job.deadline.left()
+            )
+            migration_commands.migrate(client, stream.uri_of(job, MAIN), deadline_s=job.deadline.left())
+        except QmpCommandError as error:
+            raise hv.OperationError(f"{job.name}: QEMU does not send the guest: {error.desc}; see hv info") from error
+
+
+def _complete(tuning: hv.Tuning, job: hv.Job) -> hv.Tuning:
+    """With the values of the guest's parameters where none are given: QEMU has those of an earlier migration."""
+    own = tuning_of(job.record.params or {})
+    return hv.Tuning(
+        bandwidth_bps=own.bandwidth_bps if tuning.bandwidth_bps is None else tuning.bandwidth_bps,
+        downtime_ms=own.downtime_ms if tuning.downtime_ms is None else tuning.downtime_ms,
+        caps=own.caps if tuning.caps is None else tuning.caps,
+    )
+
+
+def tune_transfer(job: hv.Job, tuning: hv.Tuning) -> None:
+    """Set speed and downtime, also while the migration runs. Raises `InputError` for capabilities."""
+    if tuning.caps is not None:
+        raise hv.InputError(
+            f"{job.name}: caps: cannot change while a migration runs, got {list(tuning.caps)}; cancel it"
+        )
+    with reach(job.dir, job.deadline.left()) as client:
+        migration_commands.migrate_set_parameters(
+            client, capabilities.parameters(tuning), deadline_s=job.deadline.left()
+        )
+
+
+def switch_to_postcopy(job: hv.Job) -> None:
+    """From now on the guest runs on the target, as soon as that lets it. Raises `OperationError` if the state is not active."""
+    with reach(job.dir, job.deadline.left()) as client:
+        state = _state(client, job)
+        if state in _POSTCOPY or state is _State.COMPLETED:
+            return
+        if state is not _State.ACTIVE:
+            raise hv.OperationError(
+                f"{job.name}: cannot switch to postcopy, the transfer is {state}; wait until it is active"
+            )
+        try:
+            migration_commands.migrate_start_postcopy(client, deadline_s=job.deadline.left())
+        except QmpCommandError as error:
+            raise hv.OperationError(f"{job.name}: QEMU does not switch to postcopy: {error.desc}; cancel it") from error
+        _wait_until(client, job, _POSTCOPY | _IDLE | {_State.COMPLETED})
+
+
+def cancel_transfer(job: hv.Job) -> None:
+    """End the migration, so that QEMU can let the guest run here. Raises `OperationError` if it is too late for that."""
+    with reach(job.dir, job.deadline.left()) as client:
+        state = _state(client, job)
+        if state in _CANCELLABLE:
+            migration_commands.migrate_cancel(client, deadline_s=job.deadline.left())
+        if state in _CANCELLABLE or state is _State.CANCELLING:
+            state = _wait_until(client, job, _IDLE | {_State.COMPLETED})
+        if state not in _IDLE:
+            raise hv.OperationError(
+                f"{job.name}: it is too late to cancel, the transfer is {state}; finish the migration"
+            )
+        stream.close_stream(job, client)
+
+
+def _state(client: QmpClient, job: hv.Job) -> hv.TransferState:
+    return state_of(migration_commands.query_migrate(client, deadline_s=job.deadline.left()), arriving=False)
+
+
+def _wait_until(client: QmpClient, job: hv.Job, wanted: frozenset[hv.TransferState]) -> hv.TransferState:
+    """The first of the wanted states, at the latest by the deadline of the job. QEMU reports each change."""
+    while (state := _state(client, job)) not in wanted:
+        client.wait_event("MIGRATION", deadline_s=job.deadline.left())
+    return state
