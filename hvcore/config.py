@@ -114,7 +114,7 @@ def absolute_paths(data: Mapping[str, Any], directory: str | Path) -> dict[str, 
     disks = data.get("disks")
     if not isinstance(disks, list | tuple):
         return dict(data)
-    return {**data, "disks": [absolute_params(disk, ("path",), directory) for disk in disks]}
+    return {**data, "disks": [absolute_params(disk, ("path", "base"), directory) for disk in disks]}
 
 
 def absolute_params(values: Any, keys: Collection[str], directory: str | Path) -> Any:
@@ -125,7 +125,9 @@ def absolute_params(values: Any, keys: Collection[str], directory: str | Path) -
 
 
 def _absolute(value: object, directory: str | Path) -> object:
-    """The path, from ``directory`` or the home of a user (``~``). Any other value, such as a URI, is unchanged."""
+    """The path, or each path of a list, from ``directory`` or the home of a user (``~``). Other values are unchanged."""
+    if isinstance(value, list):
+        return [_absolute(one, directory) for one in value]
     if not isinstance(value, str) or not value or "\0" in value or value.startswith("/") or re.match(_URI, value):
         return value
     home = os.path.expanduser(value)

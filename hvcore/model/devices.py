@@ -13,6 +13,10 @@ class Disk:
 
     ``cache``, ``aio`` and ``discard`` replace the driver's parameters ``disk_cache`` and so on, only for this disk, unless
     None. ``boot_index`` is its position in the boot order, from 1; None leaves that to the driver's parameters.
+
+    ``base`` are the images under the disk, from the next one to the last one, whose format is ``base_format``: the disk's
+    own file has only what differs. ``size`` in MiB is that of a file that a start makes. What is written to a ``temporary``
+    disk goes to a file without a name, which ends with the instance.
     """
 
     path: str
@@ -21,6 +25,10 @@ class Disk:
     cache: str | None = None
     aio: str | None = None
     discard: str | None = None
+    base: tuple[str, ...] = ()
+    base_format: str = "qcow2"
+    size: int | None = None
+    temporary: bool = False
     boot_index: int | None = None
 
 

@@ -13,7 +13,7 @@ from hvcore.model.names import DRIVER_PATTERN, name_problem
 from hvcore.model.nic import BOOT_INDEX, NIC_KEYS
 from hvcore.params.host_types import file
 from hvcore.params.param import Param, ParamGroup, ParamType, Reject
-from hvcore.params.types import boolean, integer, list_of, one_of, regexp
+from hvcore.params.types import boolean, integer, list_of, one_of, regexp, size_mib
 from hvcore.params.words import nearest, shortened
 
 __all__ = [
@@ -62,6 +62,9 @@ _AIO: Final = {
     "native": "Linux AIO. Needs cache none.",
     "io_uring": "io_uring of the Linux kernel, 5.1 or later.",
 }
+_LAYERS: Final = (
+    8  # under one disk; each costs a descriptor and a lookup for each block that is not in the layers above
+)
 _DISCARDS: Final = {
     "ignore": "The blocks stay allocated on the node.",
     "unmap": "The node frees the blocks, so that an image file shrinks.",
@@ -94,6 +97,39 @@ DISK_KEYS: Final = ParamGroup(
     _of_driver("cache", _CACHES, "none"),
     _of_driver("aio", _AIO, "io_uring"),
     _of_driver("discard", _DISCARDS, "unmap"),
+    Param(
+        "base",
+        list_of(file(), maximum=_LAYERS, one=True),
+        default=(),
+        help="The image that the disk begins as. The file at path has only what the guest changes. If that file does not exist, "
+        "the start makes it. A base can have bases too: list all of them, the next one first. Instances can share a base, "
+        "because they only read it. A start is refused if the base has changed since. Paths are as in path.",
+        default_means="none: the file at path is the whole disk",
+        example="/srv/images/debian.qcow2",
+    ),
+    Param(
+        "base_format",
+        one_of(_FORMATS),
+        default="qcow2",
+        help="The format of the last image in base. The others are always qcow2.",
+        example="raw",
+    ),
+    Param(
+        "size",
+        size_mib(),
+        unit="MiB",
+        help="The size of the disk when the start makes its file. It cannot be smaller than the base.",
+        default_means="the size of the base",
+        example="20G",
+    ),
+    Param(
+        "temporary",
+        boolean(),
+        default=False,
+        help="Whether everything that the guest writes is lost when it stops. The file at path is only read, so several "
+        "instances can share it.",
+        example=True,
+    ),
     BOOT_INDEX,
 )
 """The keys of a table under ``[[disks]]`` of an instance file."""

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from hvcore.frozen import dataclass
 from hvcore.model.devices import Disk, Nic
 from hvcore.model.state import EndedBy, State
-from hvcore.plain import is_figure
+from hvcore.plain import is_figure, plain
 
 __all__ = ["ConsoleAddress", "ConsoleKind", "InstanceInfo", "Interface", "Observation", "fault_of"]
 
@@ -183,4 +183,4 @@ class InstanceInfo(Observation):
         facts = {**dict.fromkeys(_FIRST), **asdict(self), "state": str(self.state)}
         facts["consoles"] = [one.to_json() for one in self.consoles]
         facts["ended_by"] = None if self.ended_by is None else str(self.ended_by)
-        return {**facts, **{key: list(facts[key]) for key in ("disks", "nics", "interfaces")}}
+        return {**facts, **{key: plain(facts[key]) for key in ("disks", "nics", "interfaces")}}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hvcore import units
@@ -231,31 +231,42 @@ def _matching(kind: str, pattern: re.Pattern[str], what: str, max_bytes: int) ->
     return ParamType(kind, what, parse, schema)
 
 
-def list_of(item: ParamType, *, maximum: int = 64, repeats: bool = False) -> ParamType:
+def list_of(item: ParamType, *, maximum: int = 64, repeats: bool = False, one: bool = False) -> ParamType:
     """A list of at most ``maximum`` values of type ``item``. The clean value is a tuple, in order.
 
-    The values must differ, unless ``repeats``: the words of a command may be the same.
+    The values must differ, unless ``repeats``: the words of a command may be the same. With ``one``, a text without brackets
+    is a list of that one value.
     """
     expects = f"a list of at most {maximum} {'' if repeats else 'different '}values, each {item.expects}"
+    if one:
+        expects = f"{item.expects}, or {expects}"
 
     def parse(value: object) -> tuple[object, ...]:
+        if one and isinstance(value, str):
+            return (item.parse(value),)
         if not isinstance(value, list | tuple):
             todo = "write it in brackets, [...]" if isinstance(value, str | int) else None
             raise wrong_type(value, "a list", todo)
         if len(value) > maximum:
             raise Reject(f"has more than {maximum} values")
-        clean: list[object] = []
-        for index, member in enumerate(value):
-            try:
-                one = item.parse(member)
-            except Reject as reject:
-                raise Reject(f"{reject.what} (value {index + 1} of the list)", reject.todo) from None
-            if not repeats and one in clean:
-                raise Reject(f"has a value twice (value {index + 1} of the list)", "leave one out")
-            clean.append(one)
-        return tuple(clean)
+        return _members(item, value, repeats=repeats)
 
     schema = {"type": "array", "items": item.json_schema(), "maxItems": maximum}
     if not repeats:
         schema["uniqueItems"] = True
+    if one:
+        schema = {"anyOf": [item.json_schema(), schema]}
     return ParamType(f"list of {item.kind}", expects, parse, schema, item.node_check, item.choices)
+
+
+def _members(item: ParamType, values: Sequence[object], *, repeats: bool) -> tuple[object, ...]:
+    clean: list[object] = []
+    for index, member in enumerate(values):
+        try:
+            parsed = item.parse(member)
+        except Reject as reject:
+            raise Reject(f"{reject.what} (value {index + 1} of the list)", reject.todo) from None
+        if not repeats and parsed in clean:
+            raise Reject(f"has a value twice (value {index + 1} of the list)", "leave one out")
+        clean.append(parsed)
+    return tuple(clean)

@@ -29,6 +29,7 @@ from hv_kvm.machine.resource import (
     PrivateCopy,
     Shown,
     ShownFile,
+    TemporaryOverlay,
 )
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu.accelerator import kvm_works
@@ -141,6 +142,10 @@ class Stage:
             GuestDirectory: lambda _, symbols: self._directory(symbols),
             UnixSocket: lambda wanted, _: self._fd(listening_socket(self.folder / wanted.key)),
             Image: lambda wanted, symbols: self._file(wanted, symbols[wanted]),
+            TemporaryOverlay: lambda wanted, symbols: self._file(
+                Image(key=wanted.key, path="", fdset=wanted.fdset, write=True, claim=False, format="qcow2"),
+                symbols[wanted],
+            ),
             ShownFile: lambda wanted, _: self._shown(wanted.key),
             PrivateCopy: lambda wanted, _: self._hand(wanted.key, password=wanted.password_bytes is not None),
             InterfaceAddress: lambda wanted, _: "127.0.0.1",

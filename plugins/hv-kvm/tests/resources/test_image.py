@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hv_kvm.machine.resource import Image
 from hv_kvm.resources.image import ImageKind, copy_template
-from hv_kvm.resources.image_contents import qcow2_problem
+from hv_kvm.resources.qcow2_header import qcow2_problem, read_header
 from hvcore.plugin import Host, Level, Site
 
 
@@ -44,8 +44,8 @@ def header(version: int = 3, backing: int = 0, features: int = 0, magic: bytes =
         (header(features=1), None),
         (header(features=0b11000, compression=1), None),
         (header(version=2, features=4), None),
-        (header(backing=104), "a backing file"),
-        (header(version=2, backing=104), "a backing file"),
+        (header(backing=1 << 20), "a backing file whose name is not in its header"),
+        (header(version=2, backing=72), "a backing file whose name is not in its header"),
         (header(features=4), "data are in another file"),
         (header(features=2), "marked as corrupt"),
         (header(features=1 << 5 | 1 << 63), "does not know (bit 5, 63)"),
@@ -61,13 +61,13 @@ def header(version: int = 3, backing: int = 0, features: int = 0, magic: bytes =
     ],
 )
 def test_the_problem_of_a_qcow2_header(data: bytes, what: str | None) -> None:
-    found = qcow2_problem(data, 0x30010)
+    found = qcow2_problem(read_header(data), 0x30010)
     assert (found is None) if what is None else (found is not None and what in found[0])
 
 
 @given(st.binary(max_size=120))
 def test_no_header_raises(data: bytes) -> None:
-    qcow2_problem(b"QFI\xfb" + data, 4096)
+    qcow2_problem(read_header(b"QFI\xfb" + data), 4096)
 
 
 @pytest.fixture

@@ -149,9 +149,9 @@ def _disk(disk: hv.Disk, path: str) -> Iterator[hv.Problem]:
     if not disk.path.startswith("/"):
         what = "is not a file or block device"
         yield hv.Problem(path=f"{path}.path", what=what, got=repr(disk.path), todo="give a path")
-    for key in ("cache", "aio", "discard", "boot_index"):
+    for key in ("cache", "aio", "discard", "base", "size", "temporary", "boot_index"):
         value = getattr(disk, key)
-        if value is not None:
+        if value not in (None, (), False):
             what = "has no effect on a mounted disk"
             yield hv.Problem(path=f"{path}.{key}", what=what, got=repr(value), todo="remove it")
 

@@ -8,10 +8,11 @@ from typing import Any, Final
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.block_nodes import Gluster, Rbd, descriptors, file_props, network_props, parse_uri
 from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, boot_index_of, cdroms_on, disk_bus, scsi_place
+from hv_kvm.devices.shared.layers import base_nodes, base_problems, bases, fdset_of
 from hv_kvm.devices.shared.params import problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.resource import HOST_NETWORK, Bindings, BlockModule, Image, Outside
+from hv_kvm.machine.resource import HOST_NETWORK, Backing, Bindings, BlockModule, Image, Outside, TemporaryOverlay
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore.plugin import dataclass
 
@@ -92,12 +93,19 @@ PARAMS: Final = hv.ParamGroup(
         changes="launch",
         example=False,
     ),
+    hv.Param(
+        "disk_temporary_path",
+        hv.directory(),
+        default="/var/tmp",  # noqa: S108 - the files in it have no names
+        help="The directory for what guests write to temporary disks. The files there have no names, and end with the guest.",
+        changes="launch",
+        example="/srv/scratch",
+    ),
     help="The guest's disks. A table under [[disks]] can have another cache, aio and discard.",
 )
 _URIS: Final = "the forms are rbd:POOL/IMAGE and gluster://HOST/VOLUME/PATH"
 _WHY_FORMAT: Final = "the format is given, because a guest could write the header of another format into its disk"
 _MODELS: Final = {"paravirtual": "virtio-blk-pci", "ide": "ide-hd", **{name: name for name in SCSI_DISKS}}
-_FIRST_FDSET: Final = 100
 _IDE_PLACES: Final = 4  # two on each of the two channels of a pc; a q35 has two more, for CD-ROM drives
 
 
@@ -105,7 +113,7 @@ _IDE_PLACES: Final = 4  # two on each of the two channels of a pc; a q35 has two
 class Disk(PciDevice):
     """A disk: virtio-blk in its own PCI slot, a disk of the IDE controller, or a target of the SCSI controller.
 
-    ``source`` is set for a network disk only.
+    ``source`` is set for a network disk only. ``temporary`` is the directory for what is written to a temporary disk.
     """
 
     bus: str
@@ -121,6 +129,10 @@ class Disk(PciDevice):
     iothread: str | None = None
     header_check: bool = True
     source: Rbd | Gluster | None = None
+    base: tuple[str, ...] = ()
+    base_format: str = "qcow2"
+    size_mib: int | None = None
+    temporary: str | None = None
 
     @property
     def id(self) -> str:
@@ -144,19 +156,53 @@ class Disk(PciDevice):
         return self.bus == "virtio"
 
     @property
-    def image(self) -> Image:
-        """The image or device of a local disk, which only this instance may use."""
+    def files(self) -> tuple[Backing, ...]:
+        """The files of a local disk: that at its path, then its bases."""
+        *upper, last = (self.path, *self.base)
+        last_format = self.base_format if self.base else self.format
+        return (*(Backing(path=path, format="qcow2") for path in upper), Backing(path=last, format=last_format))
+
+    @property
+    def upper(self) -> Image | TemporaryOverlay:
+        """What the guest writes to: the image or device at the path, which only this instance may use, or a temporary file."""
+        size_bytes = None if self.size_mib is None else self.size_mib << 20
+        direct, fdset = self.cache == "none", fdset_of(self.index, 0)
+        if self.temporary is not None:
+            return TemporaryOverlay(
+                key=self.id,
+                given_by=self.given_by,
+                directory=self.temporary,
+                fdset=fdset,
+                backing=self.files[0],
+                direct=direct,
+                size_bytes=size_bytes,
+            )
         return Image(
             key=self.id,
             given_by=self.given_by,
             path=self.path,
-            fdset=_FIRST_FDSET + self.index,
+            fdset=fdset,
             write=not self.read_only,
             claim=True,
-            direct=self.cache == "none",
+            direct=direct,
             must_be={"scsi-block": "block", "scsi-generic": "sg"}.get(self.model, "image"),
             format=self.format,
             any_contents=not self.header_check,
+            backing=self.files[1] if self.base else None,
+            make=bool(self.base) and not self.read_only,
+            size_bytes=size_bytes,
+        )
+
+    @property
+    def bases(self) -> tuple[Image, ...]:
+        """The images that are only read, from the next one to the last one."""
+        files = self.files if self.temporary is not None else self.files[1:]
+        return bases(
+            self.index,
+            files,
+            direct=self.cache == "none",
+            any_contents=not self.header_check,
+            given_by=f"disks[{self.index}].{'base' if self.base else 'path'}",
         )
 
     @property
@@ -167,7 +213,7 @@ class Disk(PciDevice):
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The image; for a network disk a claim on it, the network, the block driver, and a place outside the sandbox."""
         if self.source is None:
-            yield self.image
+            yield from (*self.bases, self.upper)
             return
         yield hv.DiskClaim(key=self.id, given_by=self.given_by, path=self.source.canonical, write=not self.read_only)
         yield HOST_NETWORK
@@ -208,6 +254,7 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
             aio, cache = disk.aio or params["disk_aio"], disk.cache or params["disk_cache"]
             yield from _native_needs_direct(aio, cache, f"{place}.cache")
         yield from _of_type(disk, place, kind)
+        yield from base_problems(disk, place, kind, network=not disk.path.startswith("/"))
 
 
 def _native_needs_direct(aio: str, cache: str, path: str) -> Iterator[hv.Problem]:
@@ -279,6 +326,10 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
             iothread=f"iothread{index % threads}" if threads and bus == "virtio" else None,
             header_check=params["disk_header_check"],
             source=None if disk.path.startswith("/") else parse_uri(disk.path),
+            base=disk.base,
+            base_format=disk.base_format,
+            size_mib=disk.size,
+            temporary=params["disk_temporary_path"] if disk.temporary else None,
         )
 
 
@@ -290,7 +341,8 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
             yield hv.Problem(path="params.disk_type", what=facts.lacks(name), todo="use another")
     for disk in spec.of(Disk):
         place = f"disks[{disk.index}]"
-        needed = {disk.format, disk.source.driver} if disk.source else {disk.format}
+        needed = {disk.format, disk.source.driver} if disk.source else {file.format for file in disk.files}
+        needed |= {"qcow2"} if disk.temporary else set()
         for driver in sorted(needed - facts.block_drivers if facts.block_drivers else ()):
             todo = "use a block device or a file of the node"
             yield hv.Problem(path=f"{place}.path", what=facts.lacks(driver), got=repr(disk.path)[:80], todo=todo)
@@ -304,13 +356,16 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """For each disk its descriptors, its block node, and the device on top."""
     for disk in spec.of(Disk):
         if disk.source is None:
-            opened = bindings[disk.image]
-            yield from descriptors(opened, disk.path)
+            yield from base_nodes(disk.bases, bindings, aio=disk.aio)
+            opened = bindings[disk.upper]
+            yield from descriptors(opened, disk.path if disk.temporary is None else "the temporary file")
             lower = file_props(opened, aio=disk.aio)
+            if disk.bases:
+                lower = {"backing": disk.bases[0].key, **lower}
         else:
             lower = network_props(disk.source)
         node: Props = {
-            "driver": disk.format,
+            "driver": disk.format if disk.temporary is None else "qcow2",
             "node-name": disk.id,
             "read-only": True if disk.read_only else None,
             "auto-read-only": False,

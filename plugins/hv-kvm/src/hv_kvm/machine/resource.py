@@ -14,6 +14,7 @@ __all__ = [
     "HOSTS",
     "HOST_NETWORK",
     "RESOLV_CONF",
+    "Backing",
     "Bindings",
     "BlockModule",
     "BuiltInNetwork",
@@ -33,6 +34,7 @@ __all__ = [
     "SecurityModel",
     "Shown",
     "ShownFile",
+    "TemporaryOverlay",
 ]
 
 H = TypeVar("H")
@@ -118,14 +120,26 @@ _FILE_KINDS: Final = ("image", "block", "sg")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backing:
+    """The image under a qcow2 image, which has what that one does not have."""
+
+    path: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Image(Resource[GuestFile]):
     """A file or device that hv opens before QEMU starts, so that the guest's uid needs no access to it.
 
-    ``fdset`` is the number of its fdset in QEMU while the guest runs: 0 to 999 are for the families of this driver.
+    ``fdset`` is the number of its fdset in QEMU while the guest runs: 0 to 999, and from 1,000,000 on, are for the families
+    of this driver.
     ``claim`` makes the instance its only user on the node; ``direct`` bypasses the page cache. ``must_be`` is ``image``
     (a file or a block device), ``block`` or ``sg`` (a SCSI generic device). ``format`` is the required format of the
     image; ``any_contents`` takes a raw one also when its first bytes are those of another format. A file that does not
     exist is copied from ``template``, if that is given, and one that exists must have the template's size.
+
+    ``backing`` is the file that the header of the image has to name. With ``make``, an image that does not exist is made
+    empty on top of that, of ``size_bytes`` or as large as that is.
     """
 
     path: str
@@ -137,10 +151,24 @@ class Image(Resource[GuestFile]):
     format: str = "raw"
     any_contents: bool = False
     template: str | None = None
+    backing: Backing | None = None
+    make: bool = False
+    size_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.must_be not in _FILE_KINDS:
             raise ValueError(f"must_be: must be one of {', '.join(_FILE_KINDS)}, got {self.must_be!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemporaryOverlay(Resource[GuestFile]):
+    """An empty qcow2 image without a name in ``directory``, on top of ``backing``. It ends with the last process that has it."""
+
+    directory: str
+    fdset: int
+    backing: Backing
+    direct: bool = False
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

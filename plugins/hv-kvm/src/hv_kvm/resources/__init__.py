@@ -21,6 +21,7 @@ from hv_kvm.resources.requirements import (
     SecurityModelKind,
 )
 from hv_kvm.resources.shown_file import ShownFileKind
+from hv_kvm.resources.temporary_overlay import TemporaryOverlayKind
 
 __all__ = ["RESOURCE_KINDS"]
 
@@ -29,6 +30,7 @@ RESOURCE_KINDS: Final = (
     SecurityModelKind(),
     GuestDirectoryKind(),
     ImageKind(),
+    TemporaryOverlayKind(),
     MemoryFileKind(),
     PrivateCopyKind(),
     ShownFileKind(),

@@ -8,11 +8,13 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import hvcore.plugin as hv
 from hv_kvm.machine.resource import GuestFile, Image
+from hv_kvm.resources.base_image import overlay_on
 from hv_kvm.resources.image_contents import contents_problem
+from hv_kvm.resources.whole_file import make_whole
 
 __all__ = ["ImageKind", "copy_template"]
 
@@ -32,10 +34,13 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
         try:
             found = os.stat(path)
         except OSError as error:
-            if resource.template is not None and isinstance(error, FileNotFoundError):
+            missing = isinstance(error, FileNotFoundError)
+            if missing and resource.template is not None:
                 yield from _template_problems(resource, resource.template)
+            elif missing and resource.make:
+                yield from _overlay_problems(resource)
             else:
-                todo = f"{'create it, or ' * isinstance(error, FileNotFoundError)}give {_MUST_BE[resource.must_be]}"
+                todo = f"{'create it, or ' * missing}give {_MUST_BE[resource.must_be]}"
                 yield hv.Problem(path=where, what=f"cannot be used ({error.strerror})", got=repr(path), todo=todo)
             return
         what = _wrong_kind(resource.must_be, found.st_mode)
@@ -54,7 +59,10 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
         """How the file is opened."""
         claim = "claim and open" if resource.claim else "open"
         right = "read-write" if resource.write else "read-only"
-        made = f", made from {resource.template} if it does not exist" if resource.template else ""
+        source = f"from {resource.template}" if resource.template else ""
+        if resource.make and resource.backing is not None:
+            source = f"empty on top of {resource.backing.path}"
+        made = f", made {source} if it does not exist" if source else ""
         yield hv.Step(kind="file", what=f"{claim} {resource.path} {right} as {resource.key}{made}")
 
     def placeholder(self, resource: Image, site: hv.Site) -> GuestFile:
@@ -69,8 +77,9 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
         """A claim is reserved."""
         if not resource.claim:
             return None
-        place = None
-        with contextlib.suppress(OSError):  # such as variables that are made from their template later
+        # A file that is made later is claimed by its path: a reboot holds it then.
+        place = resource.path if resource.make or resource.template is not None else None
+        with contextlib.suppress(OSError):
             place = _claimable(resource.path)
         return {} if place is None else hv.claimed(place, write=resource.write)
 
@@ -80,9 +89,15 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
         try:
             if resource.template is not None:
                 copy_template(resource.template, resource.path)
+            if resource.make:
+                _make_overlay(resource)
             if resource.claim and (path := _claimable(resource.path)) is not None:
                 claims = hv.claim_disk(path, resource.key, held, write=resource.write)
             fds, special = _open(resource)
+        except ValueError as error:
+            raise hv.OperationError(
+                f"{held.owner.name}: {resource.path!r} {error}; set size to at least that"
+            ) from error
         except OSError as error:
             what = f"{held.owner.name}: {resource.path!r} cannot be opened, got {error.strerror}"
             raise hv.OperationError(f"{what}; check the file and its permissions") from error
@@ -107,33 +122,48 @@ def _wrong_kind(must_be: str, mode: int) -> str | None:
 
 
 def _template_problems(resource: Image, template: str) -> Iterator[hv.Problem]:
-    where, directory, got = resource.where, os.path.dirname(resource.path), repr(resource.path)
     if not os.path.isfile(template):
         what = f"does not exist, and neither does its template {template!r}"
-        yield hv.Problem(path=where, what=what, got=got, todo="install it (Debian: ovmf) or name another")
-    elif not os.path.isdir(directory) or not os.access(directory, os.W_OK):
+        todo = "install it (Debian: ovmf) or name another"
+        yield hv.Problem(path=resource.where, what=what, got=repr(resource.path), todo=todo)
+    else:
+        yield from _place_problems(resource)
+
+
+def _overlay_problems(resource: Image) -> Iterator[hv.Problem]:
+    with contextlib.suppress(OSError):  # the check of the base reports it
+        try:
+            _overlay_for(resource)
+        except ValueError as error:
+            todo = "set size to at least that, or unset it"
+            yield hv.Problem(path=resource.where, what=str(error), got=repr(resource.path), todo=todo)
+    yield from _place_problems(resource)
+
+
+def _place_problems(resource: Image) -> Iterator[hv.Problem]:
+    directory = os.path.dirname(resource.path)
+    if not os.path.isdir(directory) or not os.access(directory, os.W_OK):
         what = f"does not exist and cannot be created in {directory!r}"
         todo = "allow writing there, or name another" if os.path.isdir(directory) else "create that directory"
-        yield hv.Problem(path=where, what=what, got=got, todo=todo)
+        yield hv.Problem(path=resource.where, what=what, got=repr(resource.path), todo=todo)
 
 
 def copy_template(template: str, path: str) -> None:
     """Make the file from its template, whole or not at all; does nothing when the file exists."""
-    if os.path.exists(path):
-        return
-    directory, name = os.path.split(path)
-    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        nameless = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        with open(template, "rb") as source, open(nameless, "w+b") as made:
+
+    def write(made: BinaryIO) -> None:
+        with open(template, "rb") as source:
             shutil.copyfileobj(source, made)
-            made.flush()
-            os.fsync(made.fileno())
-            with contextlib.suppress(FileExistsError):  # another start was faster, and its file is the same
-                # With a directory's descriptor: only then does Python call linkat(2), which follows the link.
-                os.link(f"/proc/self/fd/{made.fileno()}", name, dst_dir_fd=place, follow_symlinks=True)
-    finally:
-        os.close(place)
+
+    make_whole(path, write)
+
+
+def _make_overlay(resource: Image) -> None:
+    make_whole(resource.path, lambda made: made.write(_overlay_for(resource)))
+
+
+def _overlay_for(resource: Image) -> bytes:
+    return overlay_on(resource.backing, resource.size_bytes, named=True)
 
 
 def _claimable(path: str) -> str | None:

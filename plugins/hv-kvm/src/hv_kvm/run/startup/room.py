@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hv_kvm.devices.memory import HotMemory, Memory
-from hv_kvm.machine.resource import Image, PrivateCopy, ShownFile
+from hv_kvm.machine.resource import Image, PrivateCopy, ShownFile, TemporaryOverlay
 from hv_kvm.machine.saved import saved_device
 from hv_kvm.machine.spec import KvmSpec
 from hvcore.plugin import Level, Problem, Record, Site, figures, identify, marked_for
@@ -18,6 +18,7 @@ __all__ = ["available_mib", "memory_problems", "more_memory_problems", "room_pro
 
 _OURS_BYTES: Final = 1 << 20  # the record, the log, the journal of events
 _PASSWORD_BYTES: Final = 4096
+_OVERLAY_BYTES: Final = 1 << 20  # an empty one, and the first clusters that the guest writes
 
 
 def memory_problems(spec: KvmSpec, site: Site, meminfo: Path = Path("/proc/meminfo")) -> Iterator[Problem]:
@@ -109,6 +110,10 @@ def _written(spec: KvmSpec, site: Site) -> Iterable[tuple[str, Path, int]]:
     for image in spec.resources_of(Image):
         if image.template is not None and not os.path.exists(image.path):
             yield image.where, Path(image.path).parent, _size(image.template)
+        if image.make and not os.path.exists(image.path):
+            yield image.where, Path(image.path).parent, _OVERLAY_BYTES
+    for overlay in spec.resources_of(TemporaryOverlay):
+        yield overlay.where, Path(overlay.directory), _OVERLAY_BYTES
 
 
 def _size(path: str) -> int:
