@@ -189,7 +189,7 @@ def test_a_start_that_is_killed_leaves_no_half_image(world: World) -> None:
         killed_at(point, start)
         world.node.recover()
         if top.exists():
-            subprocess.run(["qemu-img", "check", "-q", top], check=True)
+            subprocess.run(["qemu-img", "check", "-q", "-U", top], check=True)
         world.kvm.start(instance(disk), deadline_s=PATIENCE_S)
         world.node.stop("web1", force=True)
         assert sorted(path.name for path in world.root.glob("top*")) == ["top.qcow2"]
