@@ -49,9 +49,10 @@ class Migrates(Protocol):
         """
 
     def cancel_transfer(self, live: Live, job: Job) -> None:
-        """On the source: end the transfer, so that the instance can go on here. Never after the switch to postcopy.
+        """On the source: end the transfer, so that the instance can go on here. Does not let a paused instance run.
 
-        Does not let a paused instance run. Raises `OperationError` if it is too late.
+        A completed one ends too: the core calls this then only if the instance never runs on the target. From here on
+        `transfer` does not say ``completed``. Raises `OperationError` after the switch to postcopy.
         """
 
     def switch_to_postcopy(self, live: Live, job: Job) -> None:

@@ -64,7 +64,7 @@ class Side:
         """Call a method of the driver as the core does."""
         job = self.job()
         with closing(job.held):
-            getattr(self.loaded, method)(job.live, job, *given)
+            getattr(self.loaded if hasattr(self.loaded, method) else self.loaded.driver, method)(job.live, job, *given)
             job.update(**changes)
 
     def send(self, landing: hvcore.Landing, mode: str = "live", **tuning: Any) -> None:

@@ -188,11 +188,23 @@ def test_after_the_arrival_only_the_target_may_write(booted: tuple[Side, Side]) 
     other.until()
     with reach(one.world.dir(), PATIENCE_S) as client, pytest.raises(QmpCommandError, match="lock"):
         commands.cont(client)
-    with pytest.raises(hvcore.OperationError, match="too late to cancel"):
-        one.does("cancel_transfer")
     other.run_landed()
     other.run_landed()  # again: nothing happens
     one.end()
+    answers(other)
+
+
+def test_a_completed_one_goes_on_at_the_source_when_the_target_is_gone(booted: tuple[Side, Side]) -> None:
+    one, other = booted
+    one.send(other.land(one))
+    assert one.until().state is hvcore.TransferState.COMPLETED
+    other.end()
+    one.does("cancel_transfer")
+    one.does("resume")
+    found = one.transfer()
+    assert (found.state, found.cpus_run) == (hvcore.TransferState.CANCELLED, True)
+    one.does("cancel_transfer")  # again: nothing happens
+    move(one, other, job="j2")
     answers(other)
 
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.qmp import QmpClosedError, QmpConnectError, commands, migration_commands, reach
 from hv_kvm.run.migration.stream import relay_said
 from hv_kvm.run.observation.observe import process_of
 
-__all__ = ["LANDING", "MIRRORS", "SENDING", "transfer"]
+__all__ = ["LANDING", "SENDING", "state_of", "transfer"]
 
 LANDING: Final = "landing"
 """In the record's bindings on the target: the `hvcore.plugin.Landing`, until the guest runs."""
 
 SENDING: Final = "sending"
-"""In the record's bindings on the source: the job of its last migration."""
-
-MIRRORS: Final = "mirrors"
-"""In the record's bindings on the source: ``ended``, or the error of a copy of a disk. Missing while they run."""
+"""In the record's bindings on the source: ``job`` of the last migration, whether it was ``sent`` and ``switched`` to postcopy."""
 
 _ASK_S: Final = 2.0
 _WAITS: Final = "inmigrate"
+_ENDED: Final = frozenset({hv.TransferState.COMPLETED, hv.TransferState.FAILED, hv.TransferState.CANCELLED})
 _STATES: Final = {str(state): state for state in hv.TransferState}
 
 
@@ -39,7 +38,7 @@ def transfer(live: hv.Live) -> hv.Transfer:
             status = commands.query_status(client, deadline_s=_ASK_S)
     except (QmpClosedError, QmpConnectError):
         return _ended(live)
-    state = state_of(found, arriving=LANDING in live.record.bindings)
+    state = state_of(found.status, live.record.bindings)
     if state is hv.TransferState.NONE and status.state == _WAITS:
         state = hv.TransferState.WAITING
     error = found.error or None
@@ -69,12 +68,14 @@ def _ended(live: hv.Live) -> hv.Transfer:
     return hv.Transfer(error=said or None)
 
 
-def state_of(found: migration_commands.Migration, *, arriving: bool) -> hv.TransferState:
-    """The state by QEMU's words. A word of a newer QEMU means that it is on the way.
+def state_of(status: str, bindings: Mapping[str, Any]) -> hv.TransferState:
+    """The state by QEMU's word, and by what the record says of this guest. A new word of QEMU means that it is on the way.
 
-    A guest that has arrived earlier has not left: QEMU says ``completed`` then, without the figures of a source.
+    QEMU keeps the word of the last migration that it took part in, also of the one by which the guest has come. A migration
+    that was perhaps not begun has not ended well: then it is cancelled, which is safe on either side.
     """
-    state = _STATES.get(found.status or "none", hv.TransferState.ACTIVE)
-    if state is hv.TransferState.COMPLETED and not arriving and found.total_ms is None:
-        return hv.TransferState.NONE
-    return state
+    state = _STATES.get(status or "none", hv.TransferState.ACTIVE)
+    sending = bindings.get(SENDING, {})
+    if state not in _ENDED or LANDING in bindings or sending.get("sent"):
+        return state
+    return hv.TransferState.CANCELLED if sending else hv.TransferState.NONE

@@ -68,7 +68,10 @@ def _message(control: socket.socket) -> tuple[_Settings, list[socket.socket]]:
         if not more:
             sys.exit(0)
         data += more
-    return json.loads(data), [socket.socket(fileno=fd) for fd in fds]
+    listeners = [socket.socket(fileno=fd) for fd in fds]
+    for listener in listeners:
+        listener.setblocking(True)  # their maker may have had a timeout, which is a property of the open file
+    return json.loads(data), listeners
 
 
 class _Streams:

@@ -26,25 +26,30 @@ _POSTCOPY: Final = frozenset({_State.POSTCOPY_ACTIVE, _State.POSTCOPY_PAUSED, _S
 def send(job: hv.Job, landing: hv.Landing, mode: str, tuning: hv.Tuning) -> None:
     """Begin to send the guest to where it waits, unless that was begun for this job. Raises `OperationError`."""
     with reach(job.dir, job.deadline.left()) as client:
-        if _state(client, job) not in _IDLE:
-            if job.record.bindings.get(SENDING) == landing.job:
-                return
+        sending, state = job.record.bindings.get(SENDING, {}), _state(client, job)
+        if sending.get("job") == landing.job and (sending["sent"] or state not in _IDLE):
+            _note(job, sent=True)
+            return  # it may have failed since: a job sends once
+        if state not in _IDLE:
             raise hv.OperationError(f"{job.name}: another migration of it is on the way; finish that one first")
         if mode == _PAUSED:
             commands.stop(client, deadline_s=job.deadline.left())
-        if job.record.bindings.get(SENDING) == landing.job:
-            return  # it has failed, or was cancelled: a job sends once
         stream.close_stream(job, client)
-        job.bind(**{SENDING: landing.job})
+        job.update(bindings={**job.record.bindings, SENDING: {"job": landing.job, "sent": False, "switched": False}})
         own = credentials(job.dir) if landing.certificate else None
         stream.send_to(job, client, landing, own)
         try:
-            capabilities.set_for(
-                client, _complete(tuning, job), mode, mirror=bool(landing.disks), deadline_s=job.deadline.left()
-            )
+            speed = _complete(tuning, job)
+            capabilities.set_for(client, speed, mode, mirror=bool(landing.disks), deadline_s=job.deadline.left())
             migration_commands.migrate(client, stream.uri_of(job, MAIN), deadline_s=job.deadline.left())
         except QmpCommandError as error:
             raise hv.OperationError(f"{job.name}: QEMU does not send the guest: {error.desc}; see hv info") from error
+        _note(job, sent=True)
+
+
+def _note(job: hv.Job, **facts: bool) -> None:
+    """Keep facts about the migration, durably."""
+    job.update(bindings={**job.record.bindings, SENDING: {**job.record.bindings[SENDING], **facts}})
 
 
 def _complete(tuning: hv.Tuning, job: hv.Job) -> hv.Tuning:
@@ -79,6 +84,7 @@ def switch_to_postcopy(job: hv.Job) -> None:
             raise hv.OperationError(
                 f"{job.name}: cannot switch to postcopy, the transfer is {state}; wait until it is active"
             )
+        _note(job, switched=True)
         try:
             migration_commands.migrate_start_postcopy(client, deadline_s=job.deadline.left())
         except QmpCommandError as error:
@@ -87,22 +93,29 @@ def switch_to_postcopy(job: hv.Job) -> None:
 
 
 def cancel_transfer(job: hv.Job) -> None:
-    """End the migration, so that QEMU can let the guest run here. Raises `OperationError` if it is too late for that."""
+    """End the migration, so that QEMU can let the guest run here. Raises `OperationError` after the switch to postcopy.
+
+    A migration that is completed ends too: the core knows then that the guest has not run on the target, and never will.
+    """
     with reach(job.dir, job.deadline.left()) as client:
         state = _state(client, job)
         if state in _CANCELLABLE:
             migration_commands.migrate_cancel(client, deadline_s=job.deadline.left())
         if state in _CANCELLABLE or state is _State.CANCELLING:
-            state = _wait_until(client, job, _IDLE | {_State.COMPLETED})
-        if state not in _IDLE:
+            state = _wait_until(client, job, _IDLE | _POSTCOPY | {_State.COMPLETED})
+        switched = state is _State.COMPLETED and job.record.bindings[SENDING]["switched"]
+        if state in _POSTCOPY or switched:
             raise hv.OperationError(
-                f"{job.name}: it is too late to cancel, the transfer is {state}; finish the migration"
+                f"{job.name}: runs on the target since the switch to postcopy; finish the migration"
             )
         stream.close_stream(job, client)
+        if SENDING in job.record.bindings:
+            _note(job, sent=False)
 
 
 def _state(client: QmpClient, job: hv.Job) -> hv.TransferState:
-    return state_of(migration_commands.query_migrate(client, deadline_s=job.deadline.left()), arriving=False)
+    status = migration_commands.query_migrate(client, deadline_s=job.deadline.left()).status
+    return state_of(status, job.record.bindings)
 
 
 def _wait_until(client: QmpClient, job: hv.Job, wanted: frozenset[hv.TransferState]) -> hv.TransferState:
