@@ -94,7 +94,8 @@ class Side:
 
 def move(source: Side, target: Side, mode: str = "live", **wish: Any) -> None:
     """Move the guest; it ends on the source."""
-    source.send(target.land(source, mode=mode, **wish), mode)
+    landing = target.land(source, mode=mode, **wish)
+    source.send(landing if landing.host else replace(landing, host="127.0.0.1"), mode)
     found = source.until()
     assert found.state is hvcore.TransferState.COMPLETED, (found, target.world.node.log("web1"))
     target.until()

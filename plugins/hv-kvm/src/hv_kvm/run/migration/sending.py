@@ -25,6 +25,10 @@ _POSTCOPY: Final = frozenset({_State.POSTCOPY_ACTIVE, _State.POSTCOPY_PAUSED, _S
 
 def send(job: hv.Job, landing: hv.Landing, mode: str, tuning: hv.Tuning) -> None:
     """Begin to send the guest to where it waits, unless that was begun for this job. Raises `OperationError`."""
+    if not landing.host:
+        raise hv.InputError(
+            f"{job.name}: landing.host: is empty; give the address by which this node reaches the target"
+        )
     with reach(job.dir, job.deadline.left()) as client:
         sending, state = job.record.bindings.get(SENDING, {}), _state(client, job)
         if sending.get("job") == landing.job and (sending["sent"] or state not in _IDLE):
