@@ -98,13 +98,14 @@ def test_unset_is_in_the_json_schema_and_not_a_possible_parameter_name() -> None
 def test_a_problem_names_the_layer_and_its_file(config: Write, fake: hvcore.DriverHandle) -> None:
     node = config("node.toml", '[params.fake]\nmotd = 7\nmodt = "x"\n')
     profile = config("profiles/db.toml", "[params.fake]\nignores_powerdown = 1\n[parms.fake]\n")
-    assert problems(fake, web1("db", fail_at="never")) == [
+    *of_layers, own = problems(fake, web1("db", fail_at="never"))
+    assert of_layers == [
         f"profile db.parms ({profile}): unknown key; write values below [params.DRIVER], such as [params.kvm]",
         f"node.params.motd ({node}): is a whole number, not a text, got 7; give one line of text of at most 80 bytes",
         f"node.params.modt ({node}): is not a parameter of this driver; did you mean motd?",
         f"profile db.params.ignores_powerdown ({profile}): is a whole number, not true or false, got 1; give true or false",
-        "params.fail_at: is not a known choice, got 'never'; give one of 'verify', 'acquire', 'start', 'stop', 'attach', 'observe'",
     ]
+    assert own.startswith("params.fail_at: is not a known choice, got 'never'; give one of 'verify', 'acquire', ")
 
 
 def test_a_warning_about_a_value_of_the_node_names_its_file(config: Write, fake: hvcore.DriverHandle) -> None:
