@@ -27,6 +27,7 @@ from hv_kvm.machine.resource import (
     MemoryFile,
     NumaNodes,
     PrivateCopy,
+    SeedImage,
     Shown,
     ShownFile,
     TemporaryOverlay,
@@ -145,6 +146,9 @@ class Stage:
             TemporaryOverlay: lambda wanted, symbols: self._file(
                 Image(key=wanted.key, path="", fdset=wanted.fdset, write=True, claim=False, format="qcow2"),
                 symbols[wanted],
+            ),
+            SeedImage: lambda wanted, symbols: self._file(
+                Image(key=wanted.key, path="", fdset=wanted.fdset, write=False, claim=False), symbols[wanted]
             ),
             ShownFile: lambda wanted, _: self._shown(wanted.key),
             PrivateCopy: lambda wanted, _: self._hand(wanted.key, password=wanted.password_bytes is not None),

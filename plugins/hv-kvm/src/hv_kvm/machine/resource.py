@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+from hv_kvm.machine.cloud_config import SeedContents
 from hvcore.plugin import Handles, Identity, Resource, dataclass
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Outside",
     "PrivateCopy",
     "SecurityModel",
+    "SeedImage",
     "Shown",
     "ShownFile",
     "TemporaryOverlay",
@@ -169,6 +171,14 @@ class TemporaryOverlay(Resource[GuestFile]):
     backing: Backing
     direct: bool = False
     size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedImage(Resource[GuestFile]):
+    """A seed image for cloud-init with these contents, in memory."""
+
+    fdset: int
+    contents: SeedContents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from hv_kvm.resources.requirements import (
     OutsideKind,
     SecurityModelKind,
 )
+from hv_kvm.resources.seed_image import SeedImageKind
 from hv_kvm.resources.shown_file import ShownFileKind
 from hv_kvm.resources.temporary_overlay import TemporaryOverlayKind
 
@@ -31,6 +32,7 @@ RESOURCE_KINDS: Final = (
     GuestDirectoryKind(),
     ImageKind(),
     TemporaryOverlayKind(),
+    SeedImageKind(),
     MemoryFileKind(),
     PrivateCopyKind(),
     ShownFileKind(),
