@@ -40,20 +40,22 @@ class Side:
         """What the guest says of itself, as JSON and back."""
         return hvcore.Offer.from_json(self.loaded.offer(self.job().live).to_json())
 
-    def refusals(self, offer: hvcore.Offer, **wish: Any) -> list[str]:
+    def refusals(self, offer: hvcore.Offer, *, arriving: bool = True, **wish: Any) -> list[str]:
         """Why this node does not take it."""
-        host = replace(self.context.host, arriving=True)
+        host = replace(self.context.host, arriving=arriving)
         spec = self.loaded.read_spec(offer.spec)
         asked = hvcore.LandingWish(job="j1", **wish)
         found = [*self.loaded.driver.verify(spec, host), *self.loaded.refusals(spec, host, offer, asked)]
         return [str(problem) for problem in found]
 
-    def land(self, source: Side, *, job: str = "j1", spec: Any = None, **wish: Any) -> hvcore.Landing:
+    def land(
+        self, source: Side, *, job: str = "j1", spec: Any = None, arriving: bool = True, **wish: Any
+    ) -> hvcore.Landing:
         """Have the guest of the source land here."""
         given, offer = source.job().record, source.offer()
         asked = hvcore.LandingWish(job=job, **{"host": "127.0.0.1", "port": 0, **wish})
         fresh = replace(given, phase=Phase.STARTING, bindings={}, ledger=(), process=None, monitor=None)
-        doing = self.job(fresh, arriving=True)
+        doing = self.job(fresh, arriving=arriving)
         with closing(doing.held):
             landing = self.loaded.land(spec or self.loaded.read_spec(offer.spec), doing, offer, asked)
             assert self.loaded.land(self.loaded.read_spec(offer.spec), doing, offer, asked) == landing

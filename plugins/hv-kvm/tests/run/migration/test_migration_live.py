@@ -97,6 +97,7 @@ def test_a_slow_one_is_made_faster_and_cancelled(booted: tuple[Side, Side]) -> N
     answers(other)
 
 
+@pytest.mark.slow
 def test_strangers_do_not_end_a_landing(booted: tuple[Side, Side]) -> None:
     one, other = booted
     landing = other.land(one)
@@ -181,6 +182,7 @@ def test_another_machine_is_refused_by_its_list_and_by_qemu(booted: tuple[Side, 
     assert "mismatch" in str(other.transfer().error)
 
 
+@pytest.mark.slow
 def test_after_the_arrival_only_the_target_may_write(booted: tuple[Side, Side]) -> None:
     one, other = booted
     one.send(other.land(one))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hvcore.plugin as hv
-from hv_kvm.qmp import QmpCommandError, commands, migration_commands, reach
+from hv_kvm.qmp import QmpCommandError, commands, migration_commands, mirror_commands, reach
 from hv_kvm.run.migration import stream
 from hv_kvm.run.migration.progress import LANDING
 from hv_kvm.run.startup.ready import let_run
@@ -17,6 +17,7 @@ def run_landed(job: hv.Job) -> None:
     Raises `OperationError` if QEMU refuses; then the guest has not run.
     """
     with reach(job.dir, job.deadline.left()) as client:
+        mirror_commands.nbd_server_stop(client, deadline_s=job.deadline.left())
         if not job.record.paused and not commands.query_status(client, deadline_s=job.deadline.left()).running:
             try:
                 state = let_run(client, job.dir, job.deadline)

@@ -8,10 +8,13 @@ from typing import Final
 import hvcore.plugin as hv
 from hv_kvm.qmp import QmpClient, migration_commands
 
-__all__ = ["POSTCOPY", "POSTCOPY_RAM", "parameters", "set_for", "states", "unusable"]
+__all__ = ["MIRROR", "POSTCOPY", "POSTCOPY_RAM", "parameters", "set_for", "states", "unusable"]
 
 POSTCOPY: Final = "postcopy"
 """The mode in which the guest runs on the target before all of its memory is there."""
+
+MIRROR: Final = "mirror"
+"""The storage of nodes that have their own disks each."""
 
 POSTCOPY_RAM: Final = "postcopy-ram"
 

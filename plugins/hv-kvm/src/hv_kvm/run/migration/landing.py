@@ -10,7 +10,9 @@ import hvcore.plugin as hv
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qmp import QmpClient, QmpCommandError, migration_commands, reach
 from hv_kvm.run.migration import capabilities, stream
+from hv_kvm.run.migration.capabilities import MIRROR
 from hv_kvm.run.migration.credentials import credentials
+from hv_kvm.run.migration.disk_copies import copied_disks, export_disks
 from hv_kvm.run.migration.progress import LANDING
 from hv_kvm.run.migration.relay import MAIN
 from hv_kvm.run.startup import start
@@ -35,11 +37,15 @@ def land(hooks: hv.Hooks, spec: KvmSpec, job: hv.Job, offer: hv.Offer, wish: hv.
             port=listener.getsockname()[1],
             certificate="" if own is None else own.certificate,
             ticket=secrets.token_hex(_TICKET_BYTES),
+            disks=copied_disks(spec) if wish.storage == MIRROR else (),
         )
         job.progress(f"waiting for the guest at port {landing.port}")
         with reach(job.dir, job.deadline.left()) as client:
             stream.take_from(job, client, listener, landing, own, offer.certificate)
             _wait_for_state(client, job, offer, wish)
+            if landing.disks:
+                place = stream.place_of(job, stream.DISKS)
+                export_disks(client, place, landing.disks, deadline_s=job.deadline.left())
     job.bind(**{LANDING: hv.encode(landing)})
     return landing
 
@@ -49,7 +55,7 @@ def _wait_for_state(client: QmpClient, job: hv.Job, offer: hv.Offer, wish: hv.La
     caps = offer.tuning.caps if wish.tuning.caps is None else wish.tuning.caps
     try:
         capabilities.set_for(
-            client, hv.Tuning(caps=caps), wish.mode, mirror=wish.storage == "mirror", deadline_s=left_s()
+            client, hv.Tuning(caps=caps), wish.mode, mirror=wish.storage == MIRROR, deadline_s=left_s()
         )
         migration_commands.migrate_incoming(client, stream.uri_of(job, MAIN), deadline_s=left_s())
     except QmpCommandError as error:

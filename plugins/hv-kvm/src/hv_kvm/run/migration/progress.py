@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.qmp import QmpClosedError, QmpConnectError, commands, migration_commands, reach
+from hv_kvm.run.migration.disk_copies import Copies, copies
 from hv_kvm.run.migration.stream import relay_said
 from hv_kvm.run.observation.observe import process_of
 
@@ -16,7 +18,8 @@ LANDING: Final = "landing"
 """In the record's bindings on the target: the `hvcore.plugin.Landing`, until the guest runs."""
 
 SENDING: Final = "sending"
-"""In the record's bindings on the source: ``job`` of the last migration, whether it was ``sent`` and ``switched`` to postcopy."""
+"""In the record's bindings on the source, about its last migration: ``job``, ``disks`` that are copied, and whether they were
+``copied``, and the guest was ``sent`` and ``switched`` to postcopy."""
 
 _ASK_S: Final = 2.0
 _WAITS: Final = "inmigrate"
@@ -36,15 +39,17 @@ def transfer(live: hv.Live) -> hv.Transfer:
         with reach(live.dir, _ASK_S) as client:
             found = migration_commands.query_migrate(client, deadline_s=_ASK_S)
             status = commands.query_status(client, deadline_s=_ASK_S)
+            sending = live.record.bindings.get(SENDING, {})
+            copying = copies(client, sending["disks"], deadline_s=_ASK_S) if _copies(sending) else None
     except (QmpClosedError, QmpConnectError):
         return _ended(live)
     state = state_of(found.status, live.record.bindings)
     if state is hv.TransferState.NONE and status.state == _WAITS:
         state = hv.TransferState.WAITING
-    error = found.error or None
     if state is hv.TransferState.FAILED:
-        error = "; ".join(filter(None, (found.error, relay_said(live.dir)))) or "QEMU gives no reason"
-    return hv.Transfer(
+        said = "; ".join(filter(None, (found.error, relay_said(live.dir)))) or "QEMU gives no reason"
+        found = replace(found, error=said)
+    whole = hv.Transfer(
         state=state,
         cpus_run=status.running,
         transferred_bytes=found.transferred,
@@ -55,9 +60,27 @@ def transfer(live: hv.Live) -> hv.Transfer:
         expected_downtime_ms=found.expected_downtime_ms,
         downtime_ms=found.downtime_ms,
         total_ms=found.total_ms,
-        error=error,
-        mirrors_ended=True,
+        error=found.error or None,
+        mirrors_ended=not _copies(sending),
     )
+    return whole if copying is None else _with(copying, whole, sent=bool(sending["sent"]))
+
+
+def _copies(sending: Mapping[str, Any]) -> bool:
+    """Whether disks are copied, and that has not ended well."""
+    return bool(sending.get("disks")) and not sending.get("copied")
+
+
+def _with(copying: Copies, found: hv.Transfer, *, sent: bool) -> hv.Transfer:
+    """The transfer with the copies of disks, which come before the state of the guest."""
+    found = replace(found, mirror_error=copying.error)
+    if sent:
+        return found
+    state = hv.TransferState.PRE_SWITCHOVER if copying.ready else hv.TransferState.ACTIVE
+    if copying.error is not None:
+        return replace(found, state=hv.TransferState.FAILED, error=copying.error)
+    left = copying.total - copying.done
+    return replace(found, state=state, transferred_bytes=copying.done, remaining_bytes=left, total_bytes=copying.total)
 
 
 def _ended(live: hv.Live) -> hv.Transfer:

@@ -8,6 +8,8 @@ from typing import Final
 
 import hvcore.plugin as hv
 from hv_kvm.confinement import level_of
+from hv_kvm.devices.disk import Disk
+from hv_kvm.devices.usb import UsbDevice
 from hv_kvm.machine.facts import resolve_machine
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu import probe
@@ -34,6 +36,7 @@ def refusals_of(
         yield hv.Problem(path="params.machine_version", what=what, got=repr(spec.machine), todo=todo)
     yield from _differences(offer, here)
     yield from _lacking(spec, host, offer, wish)
+    yield from _disks_and_devices(spec, wish)
     for reason in offer.blockers:
         todo = "detach that device, or stop the instance and start it there"
         yield hv.Problem(path="instance", what=f"cannot move while it runs ({reason})", todo=todo)
@@ -46,6 +49,25 @@ def _differences(offer: hv.Offer, here: hv.Abi) -> Iterator[hv.Problem]:
             what = f"would differ for the guest: {change.what}: {change.key} is {change.before!r} at the source"
             todo = "give both nodes the same files, values and QEMU"
             yield hv.Problem(path=", ".join(change.params) or "machine", what=what, got=repr(change.after), todo=todo)
+
+
+def _disks_and_devices(spec: KvmSpec, wish: hv.LandingWish) -> Iterator[hv.Problem]:
+    """What is on the node of the source only.
+
+    The modes of disk_cache are no reason: QEMU drops what the page cache of the target has of a disk when the guest arrives.
+    """
+    mirror = wish.storage == capabilities.MIRROR
+    if mirror and wish.mode == capabilities.POSTCOPY:
+        what = "cannot be used while disks are copied: the guest would run before its disks are complete"
+        yield hv.Problem(path="mode", what=what, got="'postcopy'", todo="migrate without postcopy")
+    for disk in spec.of(Disk):
+        if disk.temporary is not None and not mirror:
+            what = "is temporary: what the guest wrote to it is on the source only"
+            yield hv.Problem(path=f"disks[{disk.index}]", what=what, todo="copy the disks to the target")
+    for device in spec.of(UsbDevice):
+        if device.model == "usb-host":
+            what, todo = "is a device of the source", "detach it first"
+            yield hv.Problem(path="params.usb_devices", what=what, got=repr(device.what), todo=todo)
 
 
 def _lacking(spec: KvmSpec, host: hv.Host, offer: hv.Offer, wish: hv.LandingWish) -> Iterator[hv.Problem]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import hvcore.plugin as hv
 from hv_kvm.qmp import QmpClient, QmpCommandError, commands, migration_commands, reach
-from hv_kvm.run.migration import capabilities, stream
+from hv_kvm.run.migration import capabilities, disk_copies, stream
 from hv_kvm.run.migration.credentials import credentials
 from hv_kvm.run.migration.offering import tuning_of
 from hv_kvm.run.migration.progress import SENDING, state_of
 from hv_kvm.run.migration.relay import MAIN
 
-__all__ = ["cancel_transfer", "send", "switch_to_postcopy", "tune_transfer"]
+__all__ = ["cancel_transfer", "continue_transfer", "send", "switch_to_postcopy", "tune_transfer"]
 
 _PAUSED: Final = "paused"
 
@@ -31,27 +33,84 @@ def send(job: hv.Job, landing: hv.Landing, mode: str, tuning: hv.Tuning) -> None
         )
     with reach(job.dir, job.deadline.left()) as client:
         sending, state = job.record.bindings.get(SENDING, {}), _state(client, job)
-        if sending.get("job") == landing.job and (sending["sent"] or state not in _IDLE):
+        same = sending.get("job") == landing.job
+        if same and (sending["sent"] or state not in _IDLE):
             _note(job, sent=True)
             return  # it may have failed since: a job sends once
         if state not in _IDLE:
             raise hv.OperationError(f"{job.name}: another migration of it is on the way; finish that one first")
+        if same and sending["disks"]:
+            _begin(client, job)
+            return
         if mode == _PAUSED:
             commands.stop(client, deadline_s=job.deadline.left())
+        disk_copies.drop_copies(client, sending.get("disks", ()), job)
         stream.close_stream(job, client)
-        job.update(bindings={**job.record.bindings, SENDING: {"job": landing.job, "sent": False, "switched": False}})
+        facts = {"job": landing.job, "disks": list(landing.disks), "copied": False, "sent": False, "switched": False}
+        job.update(bindings={**job.record.bindings, SENDING: facts})
         own = credentials(job.dir) if landing.certificate else None
         stream.send_to(job, client, landing, own)
-        try:
-            speed = _complete(tuning, job)
+        speed = _complete(tuning, job)
+        with _refusals(job):
             capabilities.set_for(client, speed, mode, mirror=bool(landing.disks), deadline_s=job.deadline.left())
-            migration_commands.migrate(client, stream.uri_of(job, MAIN), deadline_s=job.deadline.left())
-        except QmpCommandError as error:
-            raise hv.OperationError(f"{job.name}: QEMU does not send the guest: {error.desc}; see hv info") from error
-        _note(job, sent=True)
+        _begin(client, job)
 
 
-def _note(job: hv.Job, **facts: bool) -> None:
+def _begin(client: QmpClient, job: hv.Job) -> None:
+    """Begin to copy the disks. Without any, begin to send the guest."""
+    disks = job.record.bindings[SENDING]["disks"]
+    if not disks:
+        _migrate(client, job)
+        return
+    with _refusals(job):
+        disk_copies.begin_copies(client, stream.place_of(job, stream.DISKS), disks, job)
+
+
+def _migrate(client: QmpClient, job: hv.Job) -> None:
+    with _refusals(job):
+        migration_commands.migrate(client, stream.uri_of(job, MAIN), deadline_s=job.deadline.left())
+    _note(job, sent=True)
+
+
+@contextmanager
+def _refusals(job: hv.Job) -> Iterator[None]:
+    try:
+        yield
+    except QmpCommandError as error:
+        raise hv.OperationError(f"{job.name}: QEMU does not send the guest: {error.desc}; see hv info") from error
+
+
+def continue_transfer(job: hv.Job) -> None:
+    """Send the guest, whose disks are copied; later, when it has stopped, end the copies and let it switch over.
+
+    Raises `OperationError` if a copy has failed. The migration is cancelled then.
+    """
+    with reach(job.dir, job.deadline.left()) as client:
+        sending, state = job.record.bindings.get(SENDING), _state(client, job)
+        if sending is None:
+            raise hv.OperationError(f"{job.name}: no migration of it has begun here; start one")
+        if not sending["sent"] and state is _State.NONE:
+            found = disk_copies.copies(client, sending["disks"], deadline_s=job.deadline.left())
+            if found.error is not None:
+                raise _copy_failed(job, found.error)
+            if found.ready:
+                _migrate(client, job)
+        elif state is _State.PRE_SWITCHOVER:
+            error = disk_copies.end_copies(client, sending["disks"], job)
+            if error is not None:
+                migration_commands.migrate_cancel(client, deadline_s=job.deadline.left())
+                _wait_until(client, job, _IDLE)
+                raise _copy_failed(job, error)
+            _note(job, copied=True)
+            disk_copies.drop_copies(client, sending["disks"], job)
+            migration_commands.migrate_continue(client, str(state), deadline_s=job.deadline.left())
+
+
+def _copy_failed(job: hv.Job, error: str) -> hv.OperationError:
+    return hv.OperationError(f"{job.name}: the copy of a disk to the target has failed, {error}; it stays here")
+
+
+def _note(job: hv.Job, **facts: object) -> None:
     """Keep facts about the migration, durably."""
     job.update(bindings={**job.record.bindings, SENDING: {**job.record.bindings[SENDING], **facts}})
 
@@ -112,9 +171,11 @@ def cancel_transfer(job: hv.Job) -> None:
             raise hv.OperationError(
                 f"{job.name}: runs on the target since the switch to postcopy; finish the migration"
             )
+        sending = job.record.bindings.get(SENDING)
+        if sending is not None:
+            disk_copies.drop_copies(client, sending["disks"], job)
+            _note(job, sent=False, disks=[])
         stream.close_stream(job, client)
-        if SENDING in job.record.bindings:
-            _note(job, sent=False)
 
 
 def _state(client: QmpClient, job: hv.Job) -> hv.TransferState:

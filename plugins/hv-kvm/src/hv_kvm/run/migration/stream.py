@@ -19,7 +19,7 @@ from hv_kvm.run.hotplug.guest_device import level_in
 from hv_kvm.run.migration import relay
 from hv_kvm.run.migration.credentials import Credentials
 
-__all__ = ["DISKS", "RELAY", "close_stream", "listen", "relay_said", "send_to", "take_from", "uri_of"]
+__all__ = ["DISKS", "RELAY", "close_stream", "listen", "place_of", "relay_said", "send_to", "take_from", "uri_of"]
 
 RELAY: Final = "migration"
 """The key of the relay."""
