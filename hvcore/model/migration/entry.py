@@ -133,8 +133,7 @@ class JournalEntry:
     ``state`` is a `SourceState` or a `TargetState`. ``pending`` is the act that this state asks for, until it is done: a
     node that crashes in between does it later. ``launch`` names the start of the instance that moves. ``own_boot`` and
     ``peer_boot`` count the boots of both nodes when the entry was made. ``wanted`` is ``running`` or ``paused``, ``storage``
-    ``shared`` or ``mirror``. ``created`` are paths that were made for the migration. ``ended`` says why it ended; it is
-    ``fenced`` if an operator gave his word.
+    ``shared`` or ``mirror``. ``created`` are paths that were made for the migration. ``ended`` says why it ended.
     """
 
     job: str

@@ -16,7 +16,7 @@ from hvcore.model.migration.situation import CONDITIONS, Condition, Facts, Situa
 from hvcore.model.migration.source_rules import SOURCE_RULES
 from hvcore.model.migration.target_rules import TARGET_RULES
 
-__all__ = ["FINAL", "RULES", "STATES", "Decision", "decide", "receipts_of", "settle"]
+__all__ = ["FINAL", "GIVES", "PROVEN_DEAD", "RULES", "STATES", "Decision", "decide", "receipts_of", "settle"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,21 +99,22 @@ _WITH_THE_REQUEST: Final = frozenset({Act.LAUNCH, Act.SEND, Act.COPY})
 def settle(entry: JournalEntry | None, facts: Facts) -> Act:
     """The act that the journal asks for and that was not done, as after a crash; else `Act.NONE`.
 
-    A launch and the begin of a transfer need values of their requests, so they are not done later: the migration fails.
-    Where the instance has ended, `cancel-and-run` has nothing to do and is done.
+    The state of a program that has ended is lost. After a restart of the node a peer may have gone on by an operator's
+    word, so the instance is not started. A launch and the begin of a transfer need values of their requests, so they are not
+    done later: the migration fails. Where the instance has ended, `cancel-and-run` has nothing to do and is done.
     """
     act = Act.NONE if entry is None else entry.pending
     side = Side.SOURCE if entry is None else entry.side
     here = Situation(side=side, entry=entry, facts=facts)
     vain = (
         act in _WITH_THE_REQUEST
-        or (act is Act.RUN and holds(_C.NOT_COLD, here) and not facts.alive)
+        or (act is Act.RUN and not facts.alive and (holds(_C.NOT_COLD, here) or here.rebooted))
         or (act is Act.SWITCH_POSTCOPY and not (facts.alive and holds(_C.UNDER_WAY, here)))
     )
     return Act.NONE if vain else act
 
 
-_GIVES: Final[dict[tuple[Side, str], Receipt]] = {
+GIVES: Final[dict[tuple[Side, str], Receipt]] = {
     (Side.SOURCE, _S.STOPPED): Receipt.STOPPED,
     (Side.SOURCE, _S.GONE): Receipt.GONE,
     (Side.SOURCE, _S.ROLLED_BACK): Receipt.ROLLED_BACK,
@@ -122,12 +123,15 @@ _GIVES: Final[dict[tuple[Side, str], Receipt]] = {
     (Side.TARGET, _T.CLOSED): Receipt.RUNNING,
     (Side.TARGET, _T.DESTROYED): Receipt.DESTROYED,
 }
-_PROVEN_DEAD: Final = frozenset({Receipt.GONE, Receipt.DESTROYED})
+"""The receipt that each state gives."""
+
+PROVEN_DEAD: Final = frozenset({Receipt.GONE, Receipt.DESTROYED})
+"""Receipts that are given only when the program has ended."""
 
 
 def receipts_of(entry: JournalEntry | None) -> tuple[Receipt, ...]:
     """What the node can state for good by its journal. That the instance is dead only after the act has ended it."""
-    given = None if entry is None else _GIVES.get((entry.side, entry.state))
-    if entry is None or given is None or (given in _PROVEN_DEAD and entry.pending is not Act.NONE):
+    given = None if entry is None else GIVES.get((entry.side, entry.state))
+    if entry is None or given is None or (given in PROVEN_DEAD and entry.pending is not Act.NONE):
         return ()
     return (given,)

@@ -27,6 +27,7 @@ class Facts:
 
     ``alive``: its program runs. A program that hangs is alive. ``absent``: the node has no record of it. ``same_launch``: it
     was not started again since the migration was planned. ``only_job``: no other migration of it is open on this node.
+    ``boot`` is the number of the node's boot.
     """
 
     alive: bool = False
@@ -34,6 +35,7 @@ class Facts:
     transfer: Transfer = Transfer()
     same_launch: bool = True
     only_job: bool = True
+    boot: int = 0
     answer: Answer = Answer.NONE
 
 
@@ -67,6 +69,11 @@ class Situation:
         """The state of the journal."""
         return "none" if self.entry is None else self.entry.state
 
+    @property
+    def rebooted(self) -> bool:
+        """Whether the node was restarted since the entry was made."""
+        return self.entry is not None and self.facts.boot != self.entry.own_boot
+
 
 class Condition(StrEnum):
     """A word in the tables of rules."""
@@ -91,11 +98,10 @@ class Condition(StrEnum):
     POSTCOPY = "postcopy"
     COLD = "cold"
     NOT_COLD = "not-cold"
-    ACT_DONE = "act-done"
+    ACT_OVER = "act-over"
     ACT_REFUSED = "act-refused"
     FENCED = "fenced"
     LOSS_KNOWN = "loss-known"
-    BY_WORD = "by-word"
 
 
 UNDER_WAY: Final = frozenset(
@@ -128,6 +134,12 @@ def _has_all(here: Situation) -> bool:
 
 def _settled(here: Situation) -> bool:
     return here.entry is None or here.entry.pending is Act.NONE
+
+
+def _act_over(here: Situation) -> bool:
+    """The act was done, by this operation or an earlier one, or it cannot be done any more."""
+    answer = here.facts.answer
+    return answer is Answer.DONE or (answer is Answer.NONE and (_settled(here) or here.rebooted))
 
 
 def _fenced(here: Situation) -> bool:
@@ -179,16 +191,12 @@ CONDITIONS: Final[Mapping[Condition, tuple[Callable[[Situation], bool], str]]] =
     Condition.POSTCOPY: (lambda here: _mode(here) is MigrationMode.POSTCOPY, "its mode is not postcopy"),
     Condition.COLD: (lambda here: _mode(here) is MigrationMode.COLD, "its mode is not cold"),
     Condition.NOT_COLD: (lambda here: _mode(here) is not MigrationMode.COLD, "its mode is cold"),
-    Condition.ACT_DONE: (lambda here: here.facts.answer is Answer.DONE, "its program has not answered"),
+    Condition.ACT_OVER: (_act_over, "its program has not answered"),
     Condition.ACT_REFUSED: (lambda here: here.facts.answer is Answer.REFUSED, "its program has not refused"),
     Condition.FENCED: (_fenced, "the word is about an older boot of the peer; fence the peer again"),
     Condition.LOSS_KNOWN: (
         _loss_known,
         "the target has its own copy of the disks, and what it wrote there would be lost; say that this is accepted",
-    ),
-    Condition.BY_WORD: (
-        lambda here: here.entry is not None and here.entry.ended == "fenced",
-        "no operator gave his word",
     ),
 }
 """Each condition with its function, and the words for a request that is refused because it does not hold."""

@@ -74,7 +74,7 @@ _ARRIVAL: Final = (
 # In `going`, what the program answers or its end decides. A program that has ended may have run, so it is not destroyed.
 _LOOK: Final = (
     _on(Request.LOOK, _GOING, given=(_ALIVE, Condition.CPUS_RUN), to=_RAN, answer="runs here"),
-    _on(Request.LOOK, _GOING, given=(*_PAUSED, Condition.ACT_DONE), to=_RAN, answer="is here"),
+    _on(Request.LOOK, _GOING, given=(*_PAUSED, Condition.ACT_OVER), to=_RAN, answer="is here"),
     _on(
         Request.LOOK,
         _GOING,
@@ -84,7 +84,7 @@ _LOOK: Final = (
         answer="could not run here",
     ),
     _on(Request.LOOK, _GOING, given=(_NOT_COLD, _DEAD), to=_RAN, answer="ended here; it may have run"),
-    _on(Request.LOOK, _GOING, given=(_COLD, _DEAD, Condition.ACT_DONE), to=_RAN, answer="ended here"),
+    _on(Request.LOOK, _GOING, given=(_COLD, _DEAD, Condition.ACT_OVER), to=_RAN, answer="ended here"),
     _on(
         Request.LOOK,
         _GOING,
@@ -129,7 +129,6 @@ _END: Final = (
     _on(Request.WORD_PEER_FENCED, _RAN, given=(Condition.FENCED,), to=_CLOSED, answer="fenced"),
     _on(Request.WORD_PEER_FENCED, _DESTROYED, _CLOSED, answer="ended already"),
     _on(Request.AUTOSTART, _NONE, _CLOSED, given=(Condition.SETTLED,), answer="it may start here"),
-    _on(Request.AUTOSTART, _DESTROYED, given=(Condition.SETTLED, Condition.BY_WORD), answer="it may start here"),
 )
 
 TARGET_RULES: Final = (*_ARRIVAL, *_LOOK, *_END)
