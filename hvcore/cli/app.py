@@ -46,6 +46,8 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "abi": "files.guest_abi:abi",
         "upgrade-check": "files.upgrade_check:upgrade_check",
         "console": "access.console:console",
+        "ssh": "access.ssh:ssh",
+        "cp": "access.ssh:copy",
         "view": "access.displays:view",
         "screenshot": "access.displays:screenshot",
         "vnc-password": "access.displays:vnc_password",
@@ -72,6 +74,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "cleanup": "instances.lifecycle:cleanup",
     },
     "Definitions": {
+        "new": "files.new_guest:new",
         "define": "files.definitions:define",
         "edit": "files.definitions:edit",
         "undefine": "files.definitions:undefine",
@@ -105,11 +108,13 @@ SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
 """Words of other tools that run a subcommand of hv."""
 
 _ELSEWHERE: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("create", "run", "launch", "up", "boot"), "use 'hv start FILE', or 'hv define FILE'"),
+    **dict.fromkeys(("create", "launch"), "use 'hv new NAME --image FILE', or 'hv define FILE'"),
+    **dict.fromkeys(("run", "up", "boot"), "use 'hv start FILE', or 'hv define FILE'"),
+    **dict.fromkeys(("scp", "copy", "push", "pull"), "use 'hv cp FILE NAME:PATH'"),
     **dict.fromkeys(("rm", "delete", "remove"), "use 'hv stop NAME', and 'hv undefine NAME' if it is defined"),
     **dict.fromkeys(("kill", "poweroff"), "use 'hv stop NAME', or 'hv stop NAME --force'"),
     **dict.fromkeys(("show", "inspect", "dominfo"), "use 'hv info NAME'"),
-    **dict.fromkeys(("shell", "enter", "login"), "use 'hv console NAME' or 'hv exec NAME sh'"),
+    **dict.fromkeys(("shell", "enter", "login"), "use 'hv ssh NAME', 'hv console NAME' or 'hv exec NAME sh'"),
     **dict.fromkeys(("suspend", "freeze"), "use 'hv pause NAME'"),
     **dict.fromkeys(("unpause", "continue", "thaw"), "use 'hv resume NAME'"),
     **dict.fromkeys(("logs", "journal"), "use 'hv log NAME'"),

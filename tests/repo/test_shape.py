@@ -24,6 +24,7 @@ SLEEPERS: Final[dict[str, str]] = {  # path: which event does not exist there
     "hvcore/host/cgroups/group_files.py": "the freezer of cgroup v1 reports no event when the last process is frozen",
     "hvcore/host/output_reader.py": "the kernel reports each byte in a pipe, and no event that there are many",
     "hvcore/operations/inspection/wait.py": "a driver reports no event when its instance changes its state",
+    "hvcore/cli/access/ssh_place.py": "a guest reports no event to the node when its ssh server listens",
     "hvcore/host/processes/launched.py": "the kernel reports no event when a process whose descriptors are gone frees its locks",
     "hvcore/host/disks/wait_unused.py": "the kernel reports no event when a file system has released its device after the unmount",
 }

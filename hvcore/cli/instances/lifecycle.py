@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import click
 
 import hvcore
 from hvcore.cli.access.console import attach
 from hvcore.cli.access.first_output import run_and_print
+from hvcore.cli.access.ssh_place import wait_for_ssh
 from hvcore.cli.options import (
     command,
     deadline_option,
@@ -18,6 +19,7 @@ from hvcore.cli.options import (
     names_argument,
     optional_files_argument,
     optional_names_argument,
+    seconds_option,
 )
 from hvcore.cli.output import emit_json, remark, say
 from hvcore.cli.session import (
@@ -75,11 +77,10 @@ def _if_cut_off(outcome: hvcore.Outcome) -> str:
     help="Open the console before the guest starts, so that you see all of its output. Of a chroot, print what its start "
     "script and its processes print, until they have ended or you press ^C.",
 )
+@seconds_option("--wait", "wait_s", "After the start, wait until ssh of the guest answers, at most S seconds.")
 @deadline_option(30.0, "Give up if the instance is not ready after S seconds.")
 @json_option
-def start(
-    files: tuple[str, ...], *, at_boot: bool, paused: bool, with_console: bool, deadline_s: float, as_json: bool
-) -> None:
+def start(files: tuple[str, ...], *, at_boot: bool, with_console: bool, as_json: bool, **how: Any) -> None:
     """Start instances, and return when they are ready.
 
     Give an instance file, or the name of an instance that 'hv define' has defined. Does nothing if the instance is already
@@ -89,8 +90,13 @@ def start(
     if at_boot is bool(files):
         what = "--autostart takes no FILE or NAME" if at_boot else "give a FILE or a NAME, or --autostart"
         raise click.UsageError(what, click.get_current_context())
+    wait_s = how.pop("wait_s")
+    if wait_s is not None and (at_boot or with_console or how["paused"]):
+        option = "--autostart" if at_boot else "--console" if with_console else "--paused"
+        what = f"--wait cannot be used with {option}; leave one of them out"
+        raise click.UsageError(what, click.get_current_context())
     if at_boot:
-        _start_at_boot(paused=paused, deadline_s=deadline_s, as_json=as_json)
+        _start_at_boot(as_json=as_json, **how)
         return
     if with_console and (as_json or len(files) > 1):
         option, why = ("--json", "which needs standard output") if as_json else ("several files", "which shows one")
@@ -98,9 +104,18 @@ def start(
             f"{option} cannot be used with --console, {why}; leave one of them out", click.get_current_context()
         )
     if with_console:
-        _start_with_console(files[0], paused=paused, deadline_s=deadline_s)
+        _start_with_console(files[0], **how)
     else:
-        for_each(files, lambda file: result_of(*_started(file, paused=paused, deadline_s=deadline_s)), as_json=as_json)
+        for_each(files, lambda file: result_of(*_ready(file, wait_s, **how)), as_json=as_json)
+
+
+def _ready(file: str, wait_s: float | None, *, paused: bool, deadline_s: float) -> tuple[hvcore.Outcome, str]:
+    outcome, text = _started(file, paused=paused, deadline_s=deadline_s)
+    if wait_s is None:
+        return outcome, text
+    with working(f"waiting for ssh of {outcome.name}") as node:
+        took_s = wait_for_ssh(node, outcome.name, wait_s)
+    return outcome, f"{text}; ssh answers after {took_s:.1f} s"
 
 
 def _start_at_boot(*, paused: bool, deadline_s: float, as_json: bool) -> None:
