@@ -25,6 +25,7 @@ SLEEPERS: Final[dict[str, str]] = {  # path: which event does not exist there
     "hvcore/host/output_reader.py": "the kernel reports each byte in a pipe, and no event that there are many",
     "hvcore/operations/inspection/wait.py": "a driver reports no event when its instance changes its state",
     "hvcore/cli/access/ssh_place.py": "a guest reports no event to the node when its ssh server listens",
+    "plugins/hv-kvm/src/hv_kvm/run/access/agent_exec.py": "the guest agent reports no event when a program has ended",
     "hvcore/host/processes/launched.py": "the kernel reports no event when a process whose descriptors are gone frees its locks",
     "hvcore/host/disks/wait_unused.py": "the kernel reports no event when a file system has released its device after the unmount",
 }

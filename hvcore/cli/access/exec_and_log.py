@@ -34,7 +34,8 @@ def execute(name: str, command: tuple[str, ...]) -> None:
 
     Everything after NAME belongs to the program, its options too. Allocates a terminal if standard input is one;
     otherwise passes standard input, output and error through. Exits with the program's exit code, 128+N if signal N
-    killed it, or 125 if it could not be run. With driver fake, the program runs on this node, unconfined.
+    killed it, or 125 if it could not be run. With driver fake, the program runs on this node, unconfined. With driver kvm,
+    the guest agent runs it: without a terminal, with all of standard input at once, and output at its end.
     """
     node = open_node()
     arguments = command[1:] if command[0] == "--" else command

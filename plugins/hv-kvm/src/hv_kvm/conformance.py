@@ -30,7 +30,7 @@ def _guest(*, params: Mapping[str, Any] | None = None, **kind: Any) -> Factory:
             driver="kvm",
             memory_mib=32,
             disks=(hv.Disk(path=str(disk)),),
-            params={"kvm_flag": "disabled", "serial_console": True, **(params or {})},
+            params={"kvm_flag": "disabled", "serial_console": True, "use_guest_agent": True, **(params or {})},
         )
 
     return make

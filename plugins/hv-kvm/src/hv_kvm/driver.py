@@ -40,6 +40,7 @@ from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands, reach
 from hv_kvm.run import stop
 from hv_kvm.run.access import displays, press
 from hv_kvm.run.access.displays import vnc_password
+from hv_kvm.run.access.inside import execution
 from hv_kvm.run.access.picture import screenshot
 from hv_kvm.run.access.serial_console import console, console_log
 from hv_kvm.run.hotplug import nic_change
@@ -156,6 +157,7 @@ class KvmDriver(AttachesDevices, SeesMachine, MovesGuests):
     observe = staticmethod(observe)
     console = staticmethod(console)
     console_log = staticmethod(console_log)
+    execution = staticmethod(execution)
     screenshot = staticmethod(screenshot)
     vnc_password = staticmethod(vnc_password)
     usage = staticmethod(usage)

@@ -5,12 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-__all__ = ["COMMANDS", "EVENTS", "MIGRATION", "PIDFILE", "RECOVERY", "SERIAL", "SERIAL_LOG", "VNC", "GuestPaths"]
+__all__ = [
+    "AGENT",
+    "COMMANDS",
+    "EVENTS",
+    "MIGRATION",
+    "PIDFILE",
+    "RECOVERY",
+    "SERIAL",
+    "SERIAL_LOG",
+    "VNC",
+    "GuestPaths",
+]
 
 # In the instance's directory.
 COMMANDS: Final = "qmp"
 RECOVERY: Final = "qmp-oob"
 SERIAL: Final = "serial"
+AGENT: Final = "qga"
 SERIAL_LOG: Final = "serial.log"
 # In the guest's own.
 EVENTS: Final = "events"
@@ -24,10 +36,11 @@ class GuestPaths:
 
     def __init__(self, directory: Path) -> None:
         self.guest = directory / "guest"
-        # Sockets: QMP for commands, a second one that is kept free, the serial console.
+        # Sockets: QMP for commands, a second one that is kept free, the serial console, the guest agent.
         self.commands = directory / COMMANDS
         self.recovery = directory / RECOVERY
         self.serial = directory / SERIAL
+        self.agent = directory / AGENT
         # The end of what the guest wrote to it.
         self.serial_log = directory / SERIAL_LOG
         # The FIFO that starts the monitor of the event journal, and the journal, which QEMU writes.

@@ -11,11 +11,12 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import Bindings
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
+from hv_kvm.paths import AGENT
 from hvcore.plugin import dataclass
 
 __all__ = ["DEVICES", "PARAMS", "Agent", "Balloon", "Rng", "plan", "render", "verify"]
 
-_AGENT: Final = hv.UnixSocket(key="qga")
+_AGENT: Final = hv.UnixSocket(key=AGENT)
 _HARDWARE: Final = "belongs to the node's kernel, which feeds /dev/urandom from it"
 
 PARAMS: Final = hv.ParamGroup(
@@ -80,8 +81,8 @@ PARAMS: Final = hv.ParamGroup(
         "use_guest_agent",
         hv.boolean(),
         default=False,
-        help="Whether the guest has a virtio channel for the QEMU guest agent. The node's end is a socket in the instance's "
-        "directory.",
+        help="Whether the guest has a virtio channel for the QEMU guest agent, by which 'hv exec' runs programs in the guest. "
+        "The node's end is a socket in the instance's directory.",
         example=True,
     ),
     help="The memory balloon, random numbers, and the channel of the guest agent.",
