@@ -26,7 +26,7 @@ _INTERRUPTED: Final = 130
 def run(path: str, name: str, argv: list[str], stdin: bytes) -> tuple[int, bytes, bytes, bool]:
     """The exit status, what the program wrote to stdout and stderr, and whether some of that is lost.
 
-    Each question has a connection of its own, so that others can use the agent while a program runs.
+    Each question has its own connection, so that others can use the agent while a program runs.
     Raises `OperationError`.
     """
     arguments: dict[str, Any] = {"path": argv[0], "arg": argv[1:], "capture-output": True}
