@@ -106,7 +106,7 @@ def test_synonyms_run_the_subcommand(hv: Hv, instance_file: File) -> None:
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
-        ("create", "hv start FILE"),
+        ("create", "hv new NAME --image FILE"),
         ("kill", "hv stop NAME"),
         ("show", "hv info"),
         ("rm", "hv stop"),
