@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from hvcore.host.between_halves import BetweenHalves
     from hvcore.host.cgroups.group import Group
 
-__all__ = ["Host", "Live", "default_run_dir", "default_uid_pool"]
+__all__ = ["Host", "Live", "default_run_dir", "default_state_dir", "default_uid_pool", "journals_dir"]
 
 # systemd's list of uid ranges leaves 1879048192 to 2147483647 unused.
 _POOL_FIRST: Final = 1_880_000_000
 _POOL_SIZE: Final = 65_536
+_LONGEST: Final = 200  # bytes of a name for a directory, with room for what file systems add
 _CGROUP: Final = "cgroup"  # the name of the kind in `hvcore.resources.control_group`, which is above this module
 
 
@@ -78,6 +79,35 @@ def default_run_dir() -> Path:
         what = "run directory: not root and XDG_RUNTIME_DIR is not an absolute path"
         raise NodeError(f"{what}; set it, or choose one with --run-dir")
     return Path(session, "hvcore")
+
+
+def default_state_dir() -> Path:
+    """Where files are that a reboot of the node must keep: ``HVCORE_STATE_DIR``, else /var/lib/hvcore for root.
+
+    Else a directory below ``XDG_STATE_HOME``, or below ~/.local/state.
+    """
+    chosen = os.environ.get("HVCORE_STATE_DIR")
+    if chosen:
+        if not os.path.isabs(chosen):
+            raise NodeError(f"HVCORE_STATE_DIR: is not an absolute path, got {chosen!r}; give one")
+        return Path(chosen)
+    if os.geteuid() == 0:
+        return Path("/var/lib/hvcore")
+    own = os.environ.get("XDG_STATE_HOME", "")
+    return Path(own if os.path.isabs(own) else os.path.expanduser("~/.local/state"), "hvcore")
+
+
+def journals_dir(state_dir: Path, run_dir: Path) -> Path:
+    """Where the migration journals of a run directory are: ``run-hvcore`` for /run/hvcore. Other paths have other names."""
+    name = str(run_dir).strip("/")
+    for char in ("\\", "-"):
+        name = name.replace(char, f"\\x{ord(char):02x}")
+    name = name.replace("/", "-") or "-"
+    if len(os.fsencode(name)) > _LONGEST:
+        from hashlib import sha256  # noqa: PLC0415 - 2 ms, for long paths
+
+        name = f"-{sha256(os.fsencode(name)).hexdigest()}"
+    return state_dir / "migrations" / name
 
 
 def default_uid_pool() -> range:

@@ -45,17 +45,19 @@ _MOST_PIDS: Final = 2**31  # pid_t of Linux is an int
 _LAST_TIME: Final = 10_000 * 365 * 86400.0  # what a date of four digits can have
 
 # 2: profile; 3: boot index of NICs; 4: observer; 5: params, source, keys in the ledger; 6: tags, more keys of NICs
-# 7: devices, change, phase changing
-RECORD_VERSION: Final = 7
+# 7: devices, change, phase changing; 8: phase arriving
+RECORD_VERSION: Final = 8
 
 
 class Phase(StrEnum):
     """The progress of the last operation on the instance. ``ended``: a reboot stopped it and did not start it again.
 
-    ``changing``: it runs, and a device of it is being changed.
+    ``changing``: it runs, and a device of it is being changed. ``arriving``: it waits for its state, of a migration to this
+    node, and has never run here.
     """
 
     STARTING = "starting"
+    ARRIVING = "arriving"
     RUNNING = "running"
     CHANGING = "changing"
     STOPPING = "stopping"

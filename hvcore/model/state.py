@@ -84,6 +84,7 @@ class Op(StrEnum):
     RESIZE = "resize"
     MODIFY = "modify"
     SCREENSHOT = "screenshot"
+    MIGRATE = "migrate"
     VNC_PASSWORD = "vnc-password"  # noqa: S105 - the name of an operation
 
 
@@ -140,7 +141,7 @@ TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {
     # The guest has to take part in a change of its size, so it has to run.
     **{(State.RUNNING, op): Move(State.RUNNING) for op in (Op.BALLOON, Op.MEMORY, Op.VCPUS)},
     **{(state, op): Move(state) for state in ACTIVE for op in (Op.PIN, Op.UPGRADE_CHECK)},
-    **{(state, Op.RESET): Move(state) for state in ACTIVE},
+    **{(state, op): Move(state) for state in ACTIVE for op in (Op.RESET, Op.MIGRATE)},
     # A paused guest cannot react to a button or a key.
     **{(State.RUNNING, op): Move(State.RUNNING) for op in (Op.POWERDOWN, Op.SEND_KEY, Op.NMI)},
     (State.SHUTDOWN, Op.POWERDOWN): Already(State.SHUTDOWN),

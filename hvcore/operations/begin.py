@@ -14,6 +14,7 @@ from hvcore.model.record import Record
 from hvcore.model.state import ENDED, Already, Move, Op, State
 from hvcore.operations.context import Context
 from hvcore.operations.inspection.observe import existing, observed
+from hvcore.operations.open_job import refuse_open
 from hvcore.operations.recovery.recover import settle
 
 if TYPE_CHECKING:
@@ -45,11 +46,12 @@ def begun(context: Context, name: str, op: Op, deadline: Deadline) -> Iterator[B
 
     An error of the block becomes an `OperationError` with the reason, if the instance has ended meanwhile.
 
-    Raises `BusyError`, `NotFoundError`, `StateError`, `UnsupportedError` for a driver without the ability, and what settling
-    raises.
+    Raises `BusyError`, also while a migration of the instance is open, `NotFoundError`, `StateError`, `UnsupportedError` for a
+    driver without the ability, and what settling raises.
     """
     with context.store.lock(name, str(op), wait_s=deadline.left(at_most=context.busy_s)):
         settle(context, name, deadline)
+        refuse_open(context, name, op)
         record, verdict = existing(context, name, op)
         loaded = context.driver(record.driver)
         act = loaded.able(op)

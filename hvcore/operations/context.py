@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import field, replace
 from functools import partial
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from hvcore.deadline import checked_seconds
 from hvcore.frozen import dataclass
-from hvcore.host.environment import Host, Live
+from hvcore.host.environment import Host, Live, default_state_dir, journals_dir
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
 from hvcore.model.record import Record
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from hvcore.deadline import Deadline
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
     from hvcore.state.job import Job
+    from hvcore.state.journal import Journals
 
 __all__ = ["LOCK_WAIT_S", "OBSERVE_S", "CallOptions", "Context"]
 
@@ -51,7 +54,7 @@ class Context:
     driver's answer about a state.
 
     ``layers`` gives the parameter values that the node has for an instance; ``progress`` shows what an operation does or
-    waits for.
+    waits for. ``state_dir`` is for files that a reboot of the node keeps.
     """
 
     host: Host
@@ -61,6 +64,7 @@ class Context:
     layers: Callable[[Instance], Layers] = lambda _: NO_LAYERS
     busy_s: float = LOCK_WAIT_S
     observe_s: float = OBSERVE_S
+    state_dir: Path = field(default_factory=default_state_dir)
     overdue: dict[tuple[str, float | None], Thread] = field(default_factory=dict)  # drivers that have not answered yet
 
     def for_call(self, name: str, op: str, options: CallOptions) -> Context:
@@ -92,6 +96,18 @@ class Context:
             deadline=deadline,
             progress=self.progress,
         )
+
+    @property
+    def has_journals(self) -> bool:
+        """Whether an instance of this run directory ever migrated."""
+        return os.path.lexists(journals_dir(self.state_dir, self.host.run_dir))
+
+    @property
+    def journals(self) -> Journals:
+        """The migration journals of the run directory, which need not exist."""
+        from hvcore.state.journal import Journals  # noqa: PLC0415 - 2 ms, for nodes where an instance migrated
+
+        return Journals(journals_dir(self.state_dir, self.host.run_dir))
 
     def live(self, record: Record) -> Live:
         """The instance of that record, for a driver to observe."""

@@ -20,6 +20,7 @@ from hvcore.model.state import ACTIVE, ENDED, State
 from hvcore.operations.context import Context
 from hvcore.operations.inspection.info import infos
 from hvcore.operations.inspection.left_links import left_links
+from hvcore.operations.open_job import open_jobs
 
 __all__ = ["leftovers", "permissions"]
 
@@ -33,6 +34,8 @@ def leftovers(context: Context) -> Iterator[Finding]:
     known, weak = {info.name for info in found}, weaknesses(context.host)
     for info in found:
         yield from _of_instance(context, info, weak.get(info.name))
+    for name, what in open_jobs(context).items():
+        yield Finding(subject=name, severity=Severity.NOTE, what=what, todo=f"hv migrate {name} --status")
     yield from _locks(context)
     yield from _damaged(context.host.run_dir)
     yield from _reservations(context.host.run_dir, known)

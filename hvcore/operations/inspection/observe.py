@@ -69,10 +69,33 @@ def observed_all(context: Context, names: Sequence[str]) -> list[Observed]:
                 drivers[record.name] = (record, partial(observe, context.live(record)))
     for name, answer in _answers(context, drivers).items():
         known[name] = _unknown(drivers[name][0], answer) if isinstance(answer, BaseException) else answer
+    return _with_open_jobs(
+        context,
+        names,
+        [
+            item if isinstance(item, Observed) else Observed(item, _completed(context, item, known[item.name]))
+            for item in seen
+        ],
+    )
+
+
+def _with_open_jobs(context: Context, names: Sequence[str], seen: list[Observed]) -> list[Observed]:
+    """The instances, each with a reason if a migration of it is open, or if its journal cannot be read."""
+    if not context.has_journals:
+        return seen
+    from hvcore.operations.open_job import open_jobs  # noqa: PLC0415 - 3 ms, for nodes where an instance migrated
+
+    jobs = open_jobs(context, names)
     return [
-        item if isinstance(item, Observed) else Observed(item, _completed(context, item, known[item.name]))
-        for item in seen
+        item
+        if name not in jobs or item.record is None
+        else Observed(item.record, _because(item.observation, jobs[name]))
+        for name, item in zip(names, seen, strict=True)
     ]
+
+
+def _because(found: Observation, why: str) -> Observation:
+    return replace(found, reason=why if found.reason is None else f"{found.reason}; {why}")
 
 
 def _before_driver(context: Context, name: str) -> Observed | Record:
@@ -110,7 +133,7 @@ def _completed(context: Context, record: Record, found: Observation) -> Observat
     if record.change is None or found.state not in ACTIVE or context.store.locked(record.name):
         return found
     what = f"{record.change.op} of {record.change.device} was interrupted; hv recover finishes or undoes it"
-    return replace(found, reason=what if found.reason is None else f"{found.reason}; {what}")
+    return _because(found, what)
 
 
 def _unless_unseen(context: Context, record: Record, found: Observation) -> Observation:
@@ -203,7 +226,7 @@ def _half_done(context: Context, record: Record) -> Observation:
     if record.phase is Phase.ENDED:
         reason = "its reboot has stopped it and did not start it again; hv reboot tries again"
         return Observation(state=State.CRASHED, reason=reason, ended_by=EndedBy.REBOOT)
-    state = State.STARTING if record.phase is Phase.STARTING else State.STOPPING
+    state = State.STOPPING if record.phase is Phase.STOPPING else State.STARTING
     process = record.process
     pid = process.pid if process is not None and alive(process) else None
     if context.store.locked(record.name):
@@ -211,6 +234,8 @@ def _half_done(context: Context, record: Record) -> Observation:
     if process is not None and pid is not None and figures(process) is None:
         reason = f"killed, but pid {pid} hangs in the kernel and may still write; hv stop tries again"
         return Observation(state=state, pid=pid, reason=reason)
+    if record.phase is Phase.ARRIVING:
+        return Observation(state=state, pid=pid, reason="it waits for its state")
     return Observation(state=state, pid=pid, reason="interrupted; hv recover finishes or undoes it")
 
 

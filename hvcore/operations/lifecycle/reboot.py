@@ -36,6 +36,7 @@ from hvcore.operations.lifecycle.start import (
 )
 from hvcore.operations.lifecycle.stop import stop_locked
 from hvcore.operations.lifecycle.take_over import TakingOver
+from hvcore.operations.open_job import refuse_open
 from hvcore.operations.recovery.recover import settle
 from hvcore.params.values import DEFAULT, INSTANCE, Params
 from hvcore.resources.held_between import hold
@@ -44,7 +45,7 @@ from hvcore.state.kept_record import ended_record
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
 
-__all__ = ["reboot"]
+__all__ = ["reboot", "start_saved"]
 
 _FIELDS: Final = ("memory_mib", "vcpus", "uuid", "disks", "nics", "profile", "tags")
 _OLD: Final = (
@@ -100,6 +101,7 @@ def reboot(
     taking_over = TakingOver(context, name, force=force, patience_s=wait_s / 2)
     with context.store.lock(name, "reboot", wait_s=wait_s, while_busy=taking_over):
         settle(context, name, deadline)
+        refuse_open(context, name, Op.REBOOT)
         record = _to_reboot(context, name, taking_over.record, only_ended=only_ended)
         loaded = context.driver(record.driver)
         decided, notes = _saved_machine(context, loaded, record)
@@ -136,6 +138,19 @@ def reboot(
     return replace(
         started, op=Op.REBOOT, stopped_by=stopped.stopped_by, clean=stopped.clean, seconds=seconds, notes=notes
     )
+
+
+def start_saved(context: Context, record: Record, *, paused: bool, deadline: Deadline) -> Outcome:
+    """Start the machine of the record, which does not run, as the end of a migration. The caller holds the lock.
+
+    Raises the errors of `start_locked`.
+    """
+    loaded = context.driver(record.driver)
+    decided, notes = _saved_machine(context, loaded, record)
+    decided = replace(decided, paused=paused)
+    started = start_locked(context, loaded, decided, deadline, by_migration=True)
+    started = call_after_start(loaded, decided, started)
+    return replace(started, notes=(*notes, *started.notes))
 
 
 def _to_reboot(context: Context, name: str, before: Record | None, *, only_ended: bool) -> Record:

@@ -20,6 +20,7 @@ from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Op
 from hvcore.operations.context import Context
 from hvcore.operations.inspection.observe import observed, observer_of, verdict_on
+from hvcore.operations.open_job import refuse_open
 from hvcore.operations.recovery.recover import settle
 from hvcore.operations.recovery.release import release_ended
 from hvcore.params.values import Params
@@ -109,8 +110,13 @@ def start(
     return call_after_start(loaded, decided, outcome)
 
 
-def start_locked(context: Context, loaded: LoadedDriver, decided: Decided, deadline: Deadline) -> Outcome:
-    """Like `start`, for a caller that holds the lock of a settled instance. Does not call hook ``after_start``."""
+def start_locked(
+    context: Context, loaded: LoadedDriver, decided: Decided, deadline: Deadline, *, by_migration: bool = False
+) -> Outcome:
+    """Like `start`, for a caller that holds the lock of a settled instance. Does not call hook ``after_start``.
+
+    ``by_migration``: the open migration of the instance is what starts it.
+    """
     name, kept = decided.instance.name, loaded.without_secrets(decided.instance)
     seen = observed(context, name)
     verdict = verdict_on(name, seen, Op.START)
@@ -120,6 +126,8 @@ def start_locked(context: Context, loaded: LoadedDriver, decided: Decided, deadl
             what = "it runs with the settings of its start"
             notes = (f"{what}; the changes of {', '.join(changed)} take effect after hv stop and hv start",)
         return Outcome(name=name, op=Op.START, changed=False, state=verdict.state, notes=notes)
+    if not by_migration:
+        refuse_open(context, name, Op.START)
     if seen.record is not None:  # an instance that has ended
         old = context.driver(seen.record.driver)
         notes = release_ended(context, old, context.job(seen.record, deadline, old)).notes

@@ -26,6 +26,7 @@ from hvcore.model.state import ACTIVE, ENDED, Already, Op, State
 from hvcore.operations.context import Context
 from hvcore.operations.inspection.observe import Observed, observed, verdict_on
 from hvcore.operations.lifecycle.take_over import TakingOver
+from hvcore.operations.open_job import refuse_open
 from hvcore.operations.recovery.recover import settle
 from hvcore.operations.recovery.release import release_ended, release_without_driver, release_without_record
 from hvcore.operations.saved_params import saved_params
@@ -50,6 +51,7 @@ def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Out
         if force:
             outcome = taking_over.noted(stop_locked(context, name, force=True, deadline=deadline))
         else:
+            refuse_open(context, name, Op.STOP)
             with hurried_deadline(context.store.dir(name), deadline) as hurried:
                 outcome = stop_locked(context, name, force=False, deadline=hurried)
         context.store.kept(name).drop()
@@ -122,6 +124,7 @@ def cleanup(context: Context, name: str, *, deadline: Deadline) -> Outcome:
     """Release what an ended instance still holds. Raises `StateError` while it runs."""
     with context.store.lock(name, "cleanup", wait_s=deadline.left(at_most=context.busy_s)):
         recovered = settle(context, name, deadline)
+        refuse_open(context, name, Op.CLEANUP)
         seen = observed(context, name)
         verdict = verdict_on(name, seen, Op.CLEANUP)
         if isinstance(verdict, Already) or seen.record is None:

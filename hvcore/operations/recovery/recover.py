@@ -17,6 +17,7 @@ from hvcore.model.record import Phase
 from hvcore.model.state import ACTIVE
 from hvcore.operations.context import CallOptions, Context
 from hvcore.operations.inspection.unrecorded import remains
+from hvcore.operations.open_job import arrives, open_jobs
 from hvcore.operations.recovery.release import release_ended
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = ["Recovered", "recover_all", "settle"]
 
 _ENDED_BY: Final = {
     Phase.STARTING: ("undone", "its start was interrupted"),
+    Phase.ARRIVING: ("undone", "its migration is over, or its journal does not name it"),
     Phase.STOPPING: ("finished", "its stop was interrupted after it had ended"),
 }
 _NO_OPTIONS: Final[CallOptions] = {}
@@ -37,7 +39,8 @@ _NO_OPTIONS: Final[CallOptions] = {}
 class Recovered:
     """What recovery did with one instance.
 
-    ``what`` is ``finished``, ``undone``, ``taken back``, ``cleaned``, ``restored`` (its egress rules) or ``failed``.
+    ``what`` is ``finished``, ``undone``, ``taken back``, ``cleaned``, ``restored`` (its egress rules), ``open`` (a migration
+    that only its two nodes together can end) or ``failed``.
     """
 
     name: str
@@ -66,7 +69,9 @@ def settle(context: Context, name: str, deadline: Deadline, *, devices: bool = T
             context.store.remove(name)
         return _restored(context, name)
     same_boot = record.boot_id == boot_id()
-    if same_boot and record.phase in (Phase.RUNNING, Phase.ENDED, *(() if devices else (Phase.CHANGING,))):
+    settled = (Phase.RUNNING, Phase.ENDED, *(() if devices else (Phase.CHANGING,)))
+    # What arrives is left to the next request of its migration.
+    if same_boot and (record.phase in settled or (record.phase is Phase.ARRIVING and arrives(context, name))):
         return None
     loaded = context.driver(record.driver)
     job = context.job(record, deadline, loaded)
@@ -83,6 +88,8 @@ def settle(context: Context, name: str, deadline: Deadline, *, devices: bool = T
 
 def _kept_running(loaded: LoadedDriver, job: Job) -> Recovered | None:
     """Finish a start that had succeeded, or take back the stop of an instance that still runs. None if it has ended."""
+    if job.record.phase is Phase.ARRIVING:
+        return None
     if job.record.phase is Phase.STARTING:
         if not loaded.adopt(job.live, job):
             return None
@@ -139,7 +146,15 @@ def recover_all(context: Context, deadline_s: float, options: CallOptions = _NO_
             result = Recovered(name=name, what="failed", detail=f"raised {type(error).__name__}: {error}")
         if result is not None:
             found.append(result)
-    return [*found, *_egress_restored(context)]
+    return [*found, *_open_migrations(context), *_egress_restored(context)]
+
+
+def _open_migrations(context: Context) -> list[Recovered]:
+    """Every migration that has not ended: only its two nodes together can end it."""
+    try:
+        return [Recovered(name=name, what="open", detail=what) for name, what in open_jobs(context).items()]
+    except HvError as error:
+        return [Recovered(name="", what="failed", detail=str(error))]
 
 
 def _egress_restored(context: Context) -> list[Recovered]:

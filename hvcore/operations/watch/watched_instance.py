@@ -141,7 +141,7 @@ class Follower:
             for event in gone(self.name, mark, Ending(by=EndedBy.STOP), record.started_at):
                 yield event, None
             self._reset()
-        up = record.phase is not Phase.STARTING
+        up = record.phase not in (Phase.STARTING, Phase.ARRIVING)
         if up:
             yield from self._follow(record)
         now = self._seen(record, seen, up=up)
