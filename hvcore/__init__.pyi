@@ -5,6 +5,9 @@ from hvcore.api.doctor import examine as examine
 from hvcore.api.driver_handle import DriverHandle as DriverHandle
 from hvcore.api.node import Node as Node
 from hvcore.api.node_definitions import Definitions as Definitions
+from hvcore.api.node_migrations import Migrations as Migrations
+from hvcore.api.peers import LocalPeer as LocalPeer
+from hvcore.api.peers import SshPeer as SshPeer
 from hvcore.config import load_instance as load_instance
 from hvcore.config import parse_instance_file as parse_instance_file
 from hvcore.config import read_instance_file as read_instance_file
@@ -71,6 +74,10 @@ from hvcore.model.events.events import Started as Started
 from hvcore.model.events.events import Stopped as Stopped
 from hvcore.model.events.events import Watchdog as Watchdog
 from hvcore.model.instance import Instance as Instance
+from hvcore.model.migration.entry import JournalEntry as JournalEntry
+from hvcore.model.migration.messages import MigrationAnswer as MigrationAnswer
+from hvcore.model.migration.messages import MigrationRequest as MigrationRequest
+from hvcore.model.migration.messages import MigrationSettings as MigrationSettings
 from hvcore.model.migration.transfer import Landing as Landing
 from hvcore.model.migration.transfer import LandingWish as LandingWish
 from hvcore.model.migration.transfer import Offer as Offer
@@ -105,6 +112,8 @@ from hvcore.model.usage import NicUse as NicUse
 from hvcore.operations.context import CallOptions as CallOptions
 from hvcore.operations.definitions.apply import Applied as Applied
 from hvcore.operations.lifecycle.act import Acted as Acted
+from hvcore.operations.migration.coordinate import MigrationOutcome as MigrationOutcome
+from hvcore.operations.migration.coordinate import MigrationProgress as MigrationProgress
 from hvcore.operations.recovery.recover import Recovered as Recovered
 from hvcore.operations.watch.watch import Watch as Watch
 from hvcore.params.compare import Bump as Bump

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 from hvcore.api.changing_devices import ChangingDevices
 from hvcore.api.tuned_node import Pressing, TunedNode
 from hvcore.config import Config, absolute_params, absolute_paths, default_config_dir, default_definitions_dir, strict
 from hvcore.deadline import Deadline, checked_seconds
 from hvcore.errors import DriverLoadError, HookError, HvError, NodeError, ParamsError, Problem, UnknownDriverError
-from hvcore.host.environment import Host, default_run_dir, default_uid_pool
+from hvcore.host.environment import Host, default_run_dir, default_state_dir, default_uid_pool
 from hvcore.host.files import private_dir
 from hvcore.model.instance import Instance, read_instance
 from hvcore.operations.context import CallOptions, Context
@@ -28,6 +28,7 @@ from hvcore.state.store import Store
 
 if TYPE_CHECKING:
     from hvcore.api.driver_handle import DriverHandle
+    from hvcore.api.node_migrations import Migrations
     from hvcore.model.answers import Outcome
     from hvcore.operations.recovery.recover import Recovered
     from hvcore.params.schema import Schema
@@ -154,6 +155,7 @@ class Node(ChangingDevices, TunedNode, Pressing):
 
     ``run_dir``: default ``HVCORE_RUN_DIR``, otherwise /run/hvcore for root, hvcore in ``XDG_RUNTIME_DIR`` for others.
     ``config_dir``, with the node's values, profiles and definitions: default ``HVCORE_CONFIG_DIR``, otherwise /etc/hvcore.
+    ``state_dir``, with what a reboot of the node keeps: default ``HVCORE_STATE_DIR``, otherwise /var/lib/hvcore.
     ``uid_pool``: the uids for confined guests. Default: those in node.toml, otherwise 1880000000 to 1880065535.
     ``load_s``: the seconds that a plugin may take to be imported; a running instance waits at most 10 s for its driver.
     Time in which the plugin waits for a processor does not count.
@@ -167,6 +169,7 @@ class Node(ChangingDevices, TunedNode, Pressing):
         run_dir: str | os.PathLike[str] | None = None,
         *,
         config_dir: str | os.PathLike[str] | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
         uid_pool: range | None = None,
         load_s: float = LOAD_S,
         progress: Callable[[str], None] = lambda _: None,
@@ -186,6 +189,21 @@ class Node(ChangingDevices, TunedNode, Pressing):
             driver=self._drivers.for_running,
             layers=lambda instance: self._config.layers(instance.driver, instance.profile),
             progress=progress,
+            state_dir=Path(state_dir) if state_dir is not None else default_state_dir(),
+        )
+
+    @property
+    def migrations(self) -> Migrations:
+        """The migrations of the instances: to other nodes, and from there."""
+        from hvcore.api.node_migrations import Migrations  # noqa: PLC0415 - as the operations
+
+        return Migrations(self, self._context)
+
+    def beside(self, run_dir: str | os.PathLike[str]) -> Self:
+        """Another run directory of this node, with the same configuration, kept state and uids."""
+        context = self._context
+        return type(self)(
+            run_dir, config_dir=self.config_dir, state_dir=context.state_dir, uid_pool=context.host.uid_pool
         )
 
     def __repr__(self) -> str:

@@ -71,6 +71,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "powerdown": "access.guest_power:powerdown",
         "send-key": "access.guest_power:send_key",
         "nmi": "access.guest_power:nmi",
+        "migrate": "instances.migrating:migrate",
         "cleanup": "instances.lifecycle:cleanup",
     },
     "Definitions": {
@@ -89,6 +90,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "metrics": "node.whole_node:metrics",
         "recover": "instances.lifecycle:recover",
         "act": "instances.watching:act",
+        "migrate-node": "instances.migrating:migrate_node",
         "doctor": "node.diagnose:doctor",
         "install-units": "node.install_units:install_units",
         "help": "app:show_help",

@@ -20,6 +20,7 @@ from hvcore.model.abi import Abi
 from hvcore.model.answers import Console, Finding
 from hvcore.model.events.watched import Watched
 from hvcore.model.instance import Instance
+from hvcore.model.migration.transfer import Offer
 from hvcore.model.observation import Observation
 from hvcore.model.plan import Plan
 from hvcore.model.state import Op
@@ -29,6 +30,7 @@ from hvcore.model.usage import Usage
 from hvcore.params.values import Params
 from hvcore.plugins.button_protocols import PowersDown, Resets, SendsKeys, SendsNmi
 from hvcore.plugins.device_protocols import Attaches, ChangesMedia, Modifies, ResizesDisks
+from hvcore.plugins.migration_protocols import Migrates
 from hvcore.state.job import Job
 
 __all__ = [
@@ -342,6 +344,7 @@ ABILITIES: Final[Mapping[Op, tuple[type, str, type]]] = {
     Op.UPGRADE_CHECK: (ChecksUpgrades, "upgrade", Upgrade),
     Op.ABI: (HasGuestAbi, "guest_abi", Abi),
     Op.PIN: (Pinnable, "pin", bool),
+    Op.MIGRATE: (Migrates, "offer", Offer),
     Op.INSERT: (ChangesMedia, "with_medium", object),
     Op.EJECT: (ChangesMedia, "with_medium", object),
     Op.RESIZE: (ResizesDisks, "resize_disk", object),

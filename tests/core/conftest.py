@@ -102,7 +102,7 @@ def run_dir(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def node(run_dir: Path) -> Node:
-    return Node(run_dir, uid_pool=UIDS)
+    return Node(run_dir, state_dir=run_dir.parent / "state", uid_pool=UIDS)
 
 
 @pytest.fixture

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from hvcore.frozen import dataclass
+from hvcore.plain import plain_fields
 
 __all__ = [
     "ENDED_STATES",
@@ -156,3 +157,7 @@ class JournalEntry:
     def is_open(self) -> bool:
         """Whether the migration has not ended on this node."""
         return self.state not in ENDED_STATES or self.pending is not Act.NONE
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry as plain JSON types."""
+        return {**plain_fields(self), "created": list(self.created)}

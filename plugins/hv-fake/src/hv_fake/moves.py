@@ -25,7 +25,8 @@ class Moves:
         """Everything in the record."""
         record, spec = live.record, live.record.spec
         disks = tuple(
-            hv.OfferedDisk(name=disk["name"], path=disk["path"], format="raw", size_bytes=0) for disk in spec["disks"]
+            hv.OfferedDisk(name=f"disk{disk['number']}", path=disk["path"], format="raw", size_bytes=0)
+            for disk in spec["disks"]
         )
         blockers = ("fails on purpose; unset params.fail_at",) if spec["fail_at"] == "offer" else ()
         return hv.Offer(
@@ -66,7 +67,7 @@ class Moves:
         """By the files and the record."""
         bound = live.record.bindings
         runs = bound.get("guest") == "running"
-        if "landing" in bound:
+        if "landing" in bound and "transfer" not in bound:
             arrived = Path(live.dir, _ARRIVED)
             found = arrived.read_text() if arrived.exists() else "waiting"
             if found == "postcopy-active" and Path(live.dir, _RAN).exists():

@@ -29,6 +29,8 @@ from hvcore import (
     VerifyError,
 )
 from hvcore.api.node import Node
+from hvcore.model.migration.entry import Request, Side
+from hvcore.model.migration.messages import MigrationRequest
 from hvcore.model.record import Phase
 from hvcore.state.store import Store
 
@@ -167,11 +169,13 @@ for _state, _ops in EXPECTED.items():
     _ops["abi"] = _refused if _state in {"stopped", "unknown"} else None
     _ops["upgrade-check"] = None if _state in {"running", "paused"} else NotFoundError  # it asks about those that run
     _ops["vnc-password"] = _ops["detach"]
+    _ops["migrate"] = None if _state in {"running", "paused"} else _refused
     _ops["reset"] = _ops["detach"]
     _ops["send-key"] = (DONE, State.RUNNING) if _state == "running" else _refused
     _ops["powerdown"] = (DONE, State.SHUTDOWN) if _state == "running" else _refused  # a fake guest obeys at once
     _ops["nmi"] = UnsupportedError if _state == "running" else _refused
 EXPECTED["shutdown"]["powerdown"] = (SAME, State.SHUTDOWN)
+OFFER = MigrationRequest(request=Request.LOOK, side=Side.SOURCE, name="web1", job="")
 CASES = [(state, op) for state, ops in EXPECTED.items() for op in ops]
 
 
@@ -224,6 +228,7 @@ def run(op: str, node: Node, fake: DriverHandle, web: Web) -> Any:
         "send-key": lambda: node.send_keys("web1", "a"),
         "nmi": lambda: node.nmi("web1"),
         "abi": lambda: node.abi("web1"),
+        "migrate": lambda: node.migrations.answer(OFFER),
         "upgrade-check": lambda: list(node.upgrade_checks("/bin/sh", "web1", driver="fake")),
     }
     return calls[op]()
@@ -245,6 +250,9 @@ def test_each_operation_in_each_state_has_one_answer(state: str, op: str, here: 
         return
     if op == "upgrade-check":
         assert [(one.name, one.running, one.verdict) for one in outcome] == [("web1", True, "same")]
+        return
+    if op == "migrate":
+        assert (outcome.state, outcome.offer.instance.name) == (state, "web1")
         return
     if op == "abi":
         assert outcome.entries
@@ -436,7 +444,7 @@ def test_planning_does_nothing(fake: DriverHandle, web: Web, run_dir: Path) -> N
 def test_the_abilities_of_a_driver_are_listed(fake: DriverHandle) -> None:
     assert fake.capabilities == (
         *("pause", "console", "exec", "screenshot", "vnc-password", "reset", "powerdown", "send-key", "nmi", "attach"),
-        *("balloon", "memory", "vcpus", "upgrade-check", "abi", "pin", "modify"),
+        *("balloon", "memory", "vcpus", "upgrade-check", "abi", "pin", "migrate", "modify"),
     )
     assert {"fail_at", "motd"} <= set(fake.schema.params)
     assert "motd" in fake.json_schema()["properties"]

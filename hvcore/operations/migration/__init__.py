@@ -1,0 +1,1 @@
+"""Moving an instance to another node, or to another run directory of this one."""
