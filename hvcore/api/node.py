@@ -313,4 +313,9 @@ class Node(ChangingDevices, TunedNode, Pressing):
         from hvcore.operations.recovery.recover import recover_all  # noqa: PLC0415 - 32 ms
 
         self._context.for_call("", "recover", options)  # wrong ones are refused, also without any instance
-        return recover_all(self._context, checked_seconds(deadline_s), options)
+        seconds = checked_seconds(deadline_s)
+        if not self._context.has_journals:
+            return recover_all(self._context, seconds, options)
+        from hvcore.operations.migration.answer import settle_jobs  # noqa: PLC0415 - 40 ms, for nodes with migrations
+
+        return [*settle_jobs(self._context, seconds), *recover_all(self._context, seconds, options)]

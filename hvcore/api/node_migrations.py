@@ -38,9 +38,9 @@ class Migrations:
     ) -> MigrationOutcome:
         """Move a running instance to another node, ``ssh://[USER@]HOST[:PORT][/RUN_DIR]``, or to ``local:RUN_DIR``.
 
-        ``wait`` waits that many seconds between two looks. When it returns True, the migration is ended: the instance then stays,
-        unless it runs on the target already. ``threading.Event().wait`` is one. No error is raised for an instance that stays: see
-        `MigrationOutcome.moved`.
+        ``wait`` waits that many seconds between two looks; ``threading.Event().wait`` is one. When it returns True, the
+        migration is ended: the instance then stays, unless it runs on the target already. No error is raised for an instance
+        that stays: see `MigrationOutcome.moved`.
 
         Raises `NotFoundError`, `StateError`, `BusyError`, `InputError` and `NodeError` before anything has begun, and
         `OperationError` if a node does not answer for a minute: then `resume` goes on later.

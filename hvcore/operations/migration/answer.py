@@ -29,9 +29,10 @@ from hvcore.operations.context import Context
 from hvcore.operations.inspection.observe import observed
 from hvcore.operations.migration import on_source, on_target
 from hvcore.operations.migration.moving import Moving, given, launch_of
+from hvcore.operations.recovery.recover import Recovered
 from hvcore.operations.recovery.recover import settle as settle_instance
 
-__all__ = ["answer", "forget", "settle_job"]
+__all__ = ["answer", "forget", "settle_jobs"]
 
 _MOST_LOOKS = 4
 """A look that changes the state is followed by another one. More than two never happen."""
@@ -70,15 +71,34 @@ def _of_job(moving: Moving, request: MigrationRequest) -> MigrationAnswer:
     )
 
 
-def settle_job(context: Context, name: str, deadline: Deadline) -> str | None:
-    """Do what the instance's journal asks for and a crash has left undone; what that was, or None. The caller has the lock."""
-    if not context.has_journals or (entry := context.journals.read(name).pending) is None:
+def settle_jobs(context: Context, deadline_s: float) -> list[Recovered]:
+    """Do what the journals ask for and a crash has left undone. The failure of one is reported and stops no other."""
+    found = []
+    for name in context.journals.names() if context.has_journals else ():
+        try:
+            if context.journals.read(name).pending is None:
+                continue
+            with context.store.lock(name, "recover", wait_s=context.busy_s):
+                result = _settled(context, name, Deadline(deadline_s))
+        except HvError as error:
+            result = Recovered(name=name, what="failed", detail=str(error))
+        if result is not None:
+            found.append(result)
+    return found
+
+
+def _settled(context: Context, name: str, deadline: Deadline) -> Recovered | None:
+    entry = context.journals.read(name).pending
+    if entry is None:
         return None
+    settle_instance(context, name, deadline)
     request = MigrationRequest(request=Request.LOOK, side=entry.side, name=name, job=entry.job)
     of_job = _OfJob(Moving(context=context, name=name, deadline=deadline), request)
     act = of_job.settle()
     of_job.look()
-    return None if act is Act.NONE else f"migration {entry.job}: {act} was done"
+    if act is Act.NONE:
+        return None
+    return Recovered(name=name, what="finished", detail=f"migration {entry.job} was interrupted before its act: {act}")
 
 
 def forget(context: Context, name: str, *, deadline: Deadline) -> str | None:

@@ -15,9 +15,11 @@ from killed import at_event, count, die
 from migrating_pair import Pair, Recorded, pair_in
 
 from hvcore import BusyError, Disk, Instance, MigrationSettings, NotFoundError, OperationError, StateError
-from hvcore.model.migration.entry import Request, Side
+from hvcore.host.environment import journals_dir
+from hvcore.model.migration.entry import Act, Request, Side
 from hvcore.model.migration.messages import MigrationAnswer, MigrationRequest
 from hvcore.operations.migration.coordinate import Migration, begin
+from hvcore.state.journal import Journals
 
 Started = Callable[..., Pair]
 MOVED = ("gone", "closed")
@@ -265,3 +267,24 @@ def test_an_answer_survives_its_way_as_json(started: Started) -> None:
     assert answer.offer is not None
     assert MigrationAnswer.from_json(answer.to_json()) == answer
     assert os.listdir(pair.target.run_dir) == [] if pair.target.run_dir.exists() else True
+
+
+def test_recovery_does_what_a_killed_caller_had_journaled(started: Started) -> None:
+    pair = started()
+
+    def leave(request: str) -> None:
+        if request == "finish":
+            raise Gone
+
+    with pytest.raises(Gone):
+        both_recorded(pair, leave)
+    journals = Journals(journals_dir(pair.target.run_dir.parent / "state", pair.target.run_dir))
+    (entry,) = pair.target.migrations.of("web1")
+    journals.write("web1", replace(entry, state="destroyed", pending=Act.KILL, ended="cancelled"))
+    assert [one.what for one in pair.target.recover()] == ["finished"]
+    assert pair.target.instances() == []
+    assert pair.target.migrations.of("web1")[-1].pending is Act.NONE
+    outcome = pair.source.migrations.resume("web1")
+    assert outcome is not None
+    assert not outcome.moved
+    assert pair.where() == {"source": "running"}
