@@ -99,7 +99,7 @@ def move(source: Side, target: Side, mode: str = "live", **wish: Any) -> None:
     landing = target.land(source, mode=mode, **wish)
     source.send(landing if landing.host else replace(landing, host="127.0.0.1"), mode)
     found = source.until()
-    assert found.state is hvcore.TransferState.COMPLETED, (found, target.world.node.log("web1"))
+    assert found.state is hvcore.TransferState.COMPLETED, (found, target.transfer())
     target.until()
     target.run_landed()
     source.end()

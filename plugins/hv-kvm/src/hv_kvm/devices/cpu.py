@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from hv_kvm.machine.resource import KvmOnly, OnlineCpus
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import dataclass
 
-__all__ = ["DEVICES", "PARAMS", "Cpu", "assess", "check", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "Cpu", "assess", "begun_with", "check", "plan", "render", "verify"]
 
 _MODEL: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _FEATURES: Final = r"(,([+-][a-z0-9_.-]+|[a-z0-9_.-]+(=[A-Za-z0-9_.+-]+)?))*"
@@ -102,7 +103,8 @@ class Cpu(Device):
     """Model and topology; QEMU decides those that are 0. ``mask`` names the CPUs of the node that they may use.
 
     ``emulator`` and ``iothreads`` are the CPUs of QEMU's other threads, by `hv_kvm.machine.cpu_places`. ``most`` is the
-    number of vCPUs that the guest can have while it runs, 0 for those of its start.
+    number of vCPUs that the guest can have while it runs, 0 for those of its start. ``at_start`` is the number with which
+    QEMU was started for a guest that has arrived from another node, 0 for all: other devices follow from it.
     """
 
     model: str | None
@@ -113,6 +115,7 @@ class Cpu(Device):
     emulator: str | None = None
     iothreads: str | None = None
     most: int = 0
+    at_start: int = 0
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """KVM for model host, which cannot be emulated; and the CPUs of the mask."""
@@ -127,6 +130,12 @@ class Cpu(Device):
 
 
 DEVICES: Final = (Cpu,)
+
+
+def begun_with(spec: KvmSpec, vcpus: int) -> KvmSpec:
+    """The machine whose QEMU is started with that number of vCPUs, and gets the others before the guest; 0 is all."""
+    devices = (replace(one, at_start=vcpus) if isinstance(one, Cpu) else one for one in spec.devices)
+    return replace(spec, devices=tuple(devices))
 
 
 def _topology(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
@@ -233,7 +242,7 @@ def render(spec: KvmSpec) -> Iterator[Opt]:
         topology = {"sockets": cpu.sockets, "cores": cpu.cores, "threads": cpu.threads}
         props: Props = {"maxcpus": cpu.most or None, **{key: value or None for key, value in topology.items()}}
         keys = (*_TOPOLOGY, "vcpus_max") if cpu.most else _TOPOLOGY
-        yield Opt(name="-smp", head=spec.vcpus, props=props, params=keys, why="vcpus of the instance")
+        yield Opt(name="-smp", head=cpu.at_start or spec.vcpus, props=props, params=keys, why="vcpus of the instance")
 
 
 def _feature(text: str) -> tuple[str, str]:

@@ -30,7 +30,7 @@ PARAMS: Final = hv.ParamGroup(
         "migration_port",
         hv.port(),
         default=8102,
-        help="The TCP port of the target node that receives the guest.",
+        help="The TCP port of the target node that receives the guest, with everything that belongs to it.",
         changes="live",
         example=8103,
     ),
@@ -69,7 +69,8 @@ PARAMS: Final = hv.ParamGroup(
         "migration_caps",
         hv.list_of(hv.one_of(*_CAPABILITIES)),
         default=(),
-        help="The migration capabilities of QEMU to enable on both nodes.",
+        help="The migration capabilities of QEMU to enable on both nodes. A target refuses those that its QEMU does not have, and "
+        "those that cannot work: zero-copy-send, rdma-pin-all, mapped-ram, x-ignore-shared, block, late-block-activate.",
         changes="live",
         example=["xbzrle", "auto-converge"],
     ),
@@ -82,7 +83,7 @@ PARAMS: Final = hv.ParamGroup(
         changes="launch",
         example=True,
     ),
-    help="How a guest migrates to another node. No hv command migrates yet, so these are only checked.",
+    help="How a guest migrates to another node.",
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hv_kvm.qmp.client import COMMAND_DEADLINE_S, QmpClient
+from hv_kvm.qmp.errors import QmpCommandError
 from hv_kvm.qmp.replies import ask, ask_rows
 from hvcore.plugin import dataclass
 
@@ -19,6 +20,7 @@ __all__ = [
     "query_hotpluggable_cpus",
     "query_iothreads",
     "query_size_of",
+    "query_vcpus_at_start",
     "set_property",
 ]
 
@@ -81,6 +83,16 @@ def query_hotpluggable_cpus(client: QmpClient, *, deadline_s: float = COMMAND_DE
             )
         )
     return tuple(sorted(found, key=lambda place: place.order))
+
+
+def query_vcpus_at_start(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> int | None:
+    """The number of vCPUs with which QEMU was started; None for a QEMU before 6.2, which does not say it."""
+    try:
+        found = client.execute("qom-get", {"path": "/machine", "property": "smp"}, deadline_s=deadline_s)
+    except QmpCommandError:
+        return None
+    cpus = found.get("cpus") if isinstance(found, dict) else None
+    return cpus if type(cpus) is int else None
 
 
 def query_iothreads(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> dict[str, int]:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from world import PATIENCE_S, World
 import hvcore
 import hvcore.plugin as hv
 from hv_kvm.qmp import QmpCommandError, commands, reach
+from hv_kvm.run.migration import stream
+from hv_kvm.run.migration.credentials import credentials
+from hv_kvm.run.migration.progress import SENDING
 
 pytestmark = pytest.mark.live
 
@@ -217,6 +221,25 @@ def test_another_instance_does_not_get_a_disk_that_is_on_its_way(booted: tuple[S
     for side in booted:
         with pytest.raises(hvcore.DiskInUseError, match="in use by instance web1"):
             side.world.start("web2", disks=[str(one.world.root / "web1.img")])
+
+
+@pytest.mark.slow
+def test_a_source_whose_caller_was_killed_before_qemu_began_begins_again(booted: tuple[Side, Side]) -> None:
+    one, other = booted
+    landing = other.land(one)
+    job = one.job()
+    begun = {"job": landing.job, "disks": [], "copied": False, "sent": False, "switched": False}
+    with closing(job.held), reach(job.dir, PATIENCE_S) as client:
+        job.update(bindings={**job.record.bindings, SENDING: begun})
+        stream.send_to(job, client, landing, credentials(job.dir))
+        job.update()
+    assert one.transfer().state is hvcore.TransferState.NONE
+    one.send(landing)
+    assert one.until().state is hvcore.TransferState.COMPLETED
+    other.until()
+    other.run_landed()
+    one.end()
+    answers(other)
 
 
 @pytest.mark.slow

@@ -117,3 +117,12 @@ def test_a_long_run_directory_is_no_obstacle(tmp_path: Path, worlds: Callable[..
     one.world.booted()
     move(one, other)
     runs(other)
+
+
+def test_processors_and_disks_that_came_while_it_ran_move_too(begun: Callable[..., tuple[Side, Side]]) -> None:
+    one, other = begun(vcpus_max=3)
+    assert one.world.node.resize_vcpus("web1", 2, deadline_s=PATIENCE_S).reached
+    late = hvcore.Disk(path=one.world.disk("late.img"))
+    one.world.node.attach("web1", late, deadline_s=PATIENCE_S)
+    move(one, other)
+    assert other.world.info().vcpus == 2

@@ -16,6 +16,7 @@ from hv_kvm.run.migration.disk_copies import copied_disks, export_disks
 from hv_kvm.run.migration.progress import LANDING
 from hv_kvm.run.migration.relay import MAIN
 from hv_kvm.run.startup import start
+from hv_kvm.run.tuning.vcpus import complete_vcpus
 
 __all__ = ["land"]
 
@@ -41,6 +42,7 @@ def land(hooks: hv.Hooks, spec: KvmSpec, job: hv.Job, offer: hv.Offer, wish: hv.
         )
         job.progress(f"waiting for the guest at port {landing.port}")
         with reach(job.dir, job.deadline.left()) as client:
+            complete_vcpus(client, job)
             stream.take_from(job, client, listener, landing, own, offer.certificate)
             _wait_for_state(client, job, offer, wish)
             if landing.disks:

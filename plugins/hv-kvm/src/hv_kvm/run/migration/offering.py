@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import hvcore.plugin as hv
+from hv_kvm.devices.cpu import begun_with
 from hv_kvm.machine.resource import Image
 from hv_kvm.machine.spec import KvmSpec
-from hv_kvm.qmp import migration_commands, reach
+from hv_kvm.qmp import migration_commands, reach, size_commands
 from hv_kvm.resources.image_contents import disk_sizes
 from hv_kvm.run.migration.credentials import credentials
 
@@ -23,12 +24,15 @@ def offered(live: hv.Live, spec: KvmSpec, abi: hv.Abi) -> hv.Offer:
     """The guest as a target has to know it. Raises `QmpError` and `OperationError`."""
     with reach(live.dir, _ASK_S) as client:
         blocked = migration_commands.query_migrate(client, deadline_s=_ASK_S).blocked
+        begun = size_commands.query_vcpus_at_start(client, deadline_s=_ASK_S)
+    if begun is not None and begun > spec.vcpus:
+        blocked = (*blocked, f"has fewer than the {begun} vCPUs of its start")
     params = dict(live.record.params or {})
     mode = str(params.get("migration_mode", "live"))
     return hv.Offer(
         driver=live.record.driver,
         instance=live.record.instance,
-        spec=live.record.spec,
+        spec=hv.encode(begun_with(spec, 0 if begun in (None, spec.vcpus) else begun)),
         program=f"QEMU {live.record.bindings.get('qemu', '')}".strip(),
         params=params,
         abi=abi.to_json(),

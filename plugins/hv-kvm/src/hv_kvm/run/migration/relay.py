@@ -34,7 +34,7 @@ _LINE_BYTES: Final = 256
 _ANSWER: Final = b"\n"
 _PIECE: Final = 64 * 1024
 _WAITING: Final = 256 * 1024  # of one direction; more would only delay the end of a migration
-_GREET_S: Final = 10.0
+_GREET_S: Final = 30.0  # on a busy node
 _MOST_STRANGERS: Final = 32
 # A cable that is pulled ends the stream after this time, also while nothing is sent.
 _DEAD_S: Final = 60

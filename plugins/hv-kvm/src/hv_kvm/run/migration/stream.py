@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 import hvcore.plugin as hv
@@ -119,7 +119,8 @@ def close_stream(job: hv.Job, client: QmpClient) -> None:
     migration_commands.closefd(client, [RELAY], deadline_s=job.deadline.left())
     job.release(RELAY)
     for route in (relay.MAIN, DISKS):
-        (GuestPaths(job.dir).guest / f"{MIGRATION}.{route}").unlink(missing_ok=True)
+        with suppress(OSError):  # the guest may have put something else there
+            (GuestPaths(job.dir).guest / f"{MIGRATION}.{route}").unlink()
     beside = job.record.bindings.get(_PROGRAMS, {})
     job.bind(**{_PROGRAMS: {key: about for key, about in beside.items() if key != RELAY}})
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import hvcore.plugin as hv
 from hv_kvm.confinement import kvm_groups, sandbox_of, site_of
+from hv_kvm.devices.cpu import Cpu, begun_with
 from hv_kvm.machine.abi import abi_of
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
@@ -62,7 +63,10 @@ def bring_up(hooks: hv.Hooks, spec: KvmSpec, job: hv.Job, *, waits: tuple[str, .
 
     With ``waits``, see `Pinned`, QEMU waits for the state of a guest.
     """
-    pinned = replace(pin(spec, job.host), waits=waits)
+    pinned = pin(spec, job.host)
+    if waits:  # as the QEMU of the source was started
+        begun = next((cpu.at_start for cpu in spec.of(Cpu)), 0)
+        pinned = replace(pinned, spec=begun_with(pinned.spec, begun), waits=waits)
     _refuse_if_running(job.dir, job.name)
     bindings = acquire(pinned, job)
     options = rendered(hooks, pinned.spec, pinned.facts, bindings)
@@ -79,7 +83,7 @@ def pin(spec: KvmSpec, host: hv.Host) -> Pinned:
     """The spec with the facts and choices of this node. Raises `ProbeError`."""
     facts = probe.facts_of(spec, host)
     spec, accel = with_user_networks(probe.pin(spec, facts)), accel_for(spec.qemu, spec.kvm, host)
-    return Pinned(spec=spec, facts=facts, accel=accel, site=site_of(spec, host))
+    return Pinned(spec=begun_with(spec, 0), facts=facts, accel=accel, site=site_of(spec, host))
 
 
 def acquire(pinned: Pinned, job: hv.Job) -> Bindings:

@@ -14,7 +14,7 @@ from hv_kvm.qmp.size_commands import CpuPlace
 from hv_kvm.run.tuning.pinning import place_threads, refuse_outside
 from hv_kvm.run.tuning.saved_first import saved_first
 
-__all__ = ["resize_vcpus"]
+__all__ = ["complete_vcpus", "resize_vcpus"]
 
 _AT_LEAST_EVERY_S: Final = 1.0
 _RELEASED: Final = "DEVICE_DELETED"
@@ -68,6 +68,14 @@ def _change(client: QmpClient, before: int, wanted: int, job: hv.Job) -> QmpComm
     except QmpCommandError as error:
         return error
     return None
+
+
+def complete_vcpus(client: QmpClient, job: hv.Job) -> None:
+    """Plug in the vCPUs that the machine has beyond those with which QEMU was started. Raises `QmpCommandError`."""
+    spec = job.record.spec
+    if _occupied(_places(client, job)) < spec["vcpus"]:
+        _plug(client, spec["vcpus"], job)
+        _pin_new(client, saved_device(spec, "Cpu") or {}, spec["vcpus"], job)
 
 
 def _plug(client: QmpClient, wanted: int, job: hv.Job) -> None:
