@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from hvcore.errors import HvError, InputError, OperationError, VerifyError
+from hvcore.errors import DiskInUse, HvError, InputError, OperationError, VerifyError
 from hvcore.host.processes.process import boot_id
 from hvcore.model.answers import Outcome
 from hvcore.model.migration.entry import JournalEntry, MigrationMode
@@ -34,6 +34,8 @@ def refuse_landing(moving: Moving, request: MigrationRequest) -> None:
     if wish.mode != MigrationMode.COLD:
         loaded.able(Op.MIGRATE)
         problems = (*problems, *loaded.refusals(spec, host, offer, wish))
+    elif wish.storage == "shared":  # the source has it mounted until it stops, and the start here checks it again
+        problems = tuple(problem for problem in problems if not isinstance(problem, DiskInUse))
     if problems:
         raise VerifyError.refusal(moving.name, problems)
 
