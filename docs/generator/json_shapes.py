@@ -32,6 +32,12 @@ _JSON: Final[tuple[tuple[str, str, type], ...]] = (
     ("hv upgrade-check", "A list. The exit code is 1 unless every verdict is `same`.", hvcore.UpgradeCheck),
     ("hv abi --diff", "A list. The exit code is 1 if it has entries.", hvcore.AbiChange),
     ("hv balloon, memory, vcpus", "One object.", hvcore.Resized),
+    (
+        "hv migrate",
+        "An object on each line. First those with one key `progress`, with the keys of `hvcore.MigrationProgress`.",
+        hvcore.MigrationOutcome,
+    ),
+    ("hv migrate --status", "An object on each line, for each migration that this node knows.", hvcore.JournalEntry),
     ("hv top", "A list, with an object for each running or paused instance.", hvcore.InstanceUsage),
     ("hv node", "One object.", hvcore.NodeFacts),
     ("hv act", "A list, with an entry for each instance with which something was done.", hvcore.Acted),

@@ -83,8 +83,8 @@ class MigrationOutcome:
     def to_json(self) -> dict[str, Any]:
         """The outcome as plain JSON types."""
         facts = {"name": self.name, "job": self.job, "moved": self.moved, "to": self.to, "why": self.why}
-        more = {"seconds": round(self.seconds, 3), "downtime_ms": self.transfer.downtime_ms}
-        return {**facts, **more, "transfer": self.transfer.to_json(), "notes": list(self.notes)}
+        more = {"transfer": self.transfer.to_json(), "notes": list(self.notes)}
+        return {**facts, "seconds": round(self.seconds, 3), **more}
 
 
 @dataclass(kw_only=True)
