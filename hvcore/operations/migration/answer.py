@@ -125,7 +125,8 @@ class _OfJob:
     def facts(self) -> Facts:
         """What the node sees now."""
         launch = self._request.launch if self.entry is None else self.entry.launch
-        return replace(self._moving.facts(launch, only_job=self._only_job), answer=self._answer)
+        seen = self._moving.facts(launch, only_job=self._only_job)
+        return replace(seen, boot=self._boot, answer=self._answer)
 
     def settle(self) -> Act:
         """Do the act that is left, if it can still be done."""

@@ -155,7 +155,7 @@ class Migration:
         self._answered_at = time.monotonic() if len(self._seen) == 2 else self._answered_at
         if side is Side.SOURCE:
             self._note_transfer(answer.transfer)
-        facts = Facts(alive=answer.alive, absent=not answer.launch, transfer=answer.transfer)
+        facts = Facts(alive=answer.alive, absent=not answer.launch, transfer=answer.transfer, boot=answer.boot)
         return SideView(entry=answer.entry, boot=answer.boot, facts=facts)
 
     def _ask_all(self, step: Step) -> None:

@@ -61,6 +61,7 @@ FAILING = "raise ImportError('lxml is not installed')\n"
 def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "run"
     monkeypatch.setenv("HVCORE_RUN_DIR", str(directory))
+    monkeypatch.setenv("HVCORE_STATE_DIR", str(tmp_path / "state"))
     return directory
 
 
