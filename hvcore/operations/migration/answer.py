@@ -24,7 +24,9 @@ from hvcore.model.migration.entry import (
 from hvcore.model.migration.messages import MigrationAnswer, MigrationRequest
 from hvcore.model.migration.rules import Decision, decide, receipts_of, settle
 from hvcore.model.migration.situation import Answer, Facts, PeerFenced, Situation
+from hvcore.model.migration.transfer import TransferState
 from hvcore.model.record import Record
+from hvcore.model.state import State
 from hvcore.operations.context import Context
 from hvcore.operations.inspection.observe import observed
 from hvcore.operations.migration import on_source, on_target
@@ -53,7 +55,8 @@ def answer(context: Context, request: MigrationRequest, *, deadline: Deadline) -
         settle_instance(context, name, deadline)
         if not request.job:
             offer = moving.offer() if request.side is Side.SOURCE else None
-            return replace(_answer(moving, context.journals.read(name).open, ()), offer=offer)
+            facts, entry = moving.facts("", only_job=True), context.journals.read(name).open
+            return replace(_answer(moving, entry, facts, ()), offer=offer)
         return _of_job(moving, request)
 
 
@@ -63,7 +66,7 @@ def _of_job(moving: Moving, request: MigrationRequest) -> MigrationAnswer:
     decision = of_job.ask()
     of_job.look()
     return replace(
-        _answer(moving, of_job.entry, receipts_of(of_job.entry)),
+        _answer(moving, of_job.entry, of_job.facts, receipts_of(of_job.entry)),
         refusal=decision.refusal or "",
         final=decision.final,
         landing=moving.landings[-1] if moving.landings else None,
@@ -120,13 +123,15 @@ class _OfJob:
         self._boot = self._journals.boot()
         self._only_job = journal.open is None or journal.open.job == request.job
         self._answer = Answer.NONE
+        self._seen: Facts | None = None
 
     @property
     def facts(self) -> Facts:
-        """What the node sees now."""
-        launch = self._request.launch if self.entry is None else self.entry.launch
-        seen = self._moving.facts(launch, only_job=self._only_job)
-        return replace(seen, boot=self._boot, answer=self._answer)
+        """What the node sees now. Read once, and again after each act: the instance may be paused meanwhile."""
+        if self._seen is None:
+            launch = self._request.launch if self.entry is None else self.entry.launch
+            self._seen = self._moving.facts(launch, only_job=self._only_job)
+        return replace(self._seen, boot=self._boot, answer=self._answer)
 
     def settle(self) -> Act:
         """Do the act that is left, if it can still be done."""
@@ -204,6 +209,7 @@ class _OfJob:
 
     def _act(self, act: Act, entry: JournalEntry) -> None:
         moving, request = self._moving, self._request
+        self._seen = None
         match act:
             case Act.LAUNCH:
                 on_target.launch(moving, entry, request)
@@ -257,12 +263,11 @@ class _OfJob:
         self._journals.keep(given(record, "instance"))
 
 
-def _answer(moving: Moving, entry: JournalEntry | None, receipts: tuple[Receipt, ...]) -> MigrationAnswer:
+def _answer(moving: Moving, entry: JournalEntry | None, facts: Facts, receipts: tuple[Receipt, ...]) -> MigrationAnswer:
     context, name = moving.context, moving.name
-    facts = moving.facts("", only_job=True)
     return MigrationAnswer(
         name=name,
-        state=observed(context, name).state,
+        state=observed(context, name).state if entry is None else _state(context, name, facts),
         boot=context.journals.boot(),
         highest=context.journals.read(name).highest,
         launch=launch_of(moving.record),
@@ -271,3 +276,10 @@ def _answer(moving: Moving, entry: JournalEntry | None, receipts: tuple[Receipt,
         transfer=facts.transfer,
         receipts=receipts,
     )
+
+
+def _state(context: Context, name: str, facts: Facts) -> State:
+    """The state by what was just seen of a program that runs: an instance on its way must not wait for another look."""
+    if facts.transfer.state is TransferState.NONE or not facts.alive:
+        return observed(context, name).state
+    return State.RUNNING if facts.transfer.cpus_run else State.PAUSED

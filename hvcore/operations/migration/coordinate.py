@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import field, replace
 from typing import Any, Final, Protocol
 
 from hvcore.errors import HvError, OperationError
 from hvcore.frozen import dataclass
-from hvcore.model.migration.entry import JournalEntry, MigrationMode, Receipt, Request, Side, SourceState
+from hvcore.model.migration.entry import JournalEntry, MigrationMode, Receipt, Request, Side, SourceState, TargetState
 from hvcore.model.migration.messages import MigrationAnswer, MigrationRequest, MigrationSettings
+from hvcore.model.migration.rules import receipts_of
 from hvcore.model.migration.situation import Facts
 from hvcore.model.migration.table import Kind, SideView, Step, Wish, next_step
 from hvcore.model.migration.transfer import Landing, LandingWish, Transfer, TransferState
@@ -115,12 +117,15 @@ class Migration:
         self._transfer = Transfer()
         self._notes: list[str] = []
         self._refused = 0
+        self._hurried = False
 
     def run(self) -> MigrationOutcome:
         """Bring the migration to its end. Raises `OperationError` if only an operator can: the journals then stay open."""
         told = ""
         while True:
-            source, target = self._look(Side.SOURCE), self._look(Side.TARGET)
+            source = self._look(Side.SOURCE)
+            self._finish_soon(source)
+            target = self._look(Side.TARGET)
             step = next_step(source, target, wish=self._wish_now(source))
             self.progress(
                 MigrationProgress(
@@ -208,6 +213,19 @@ class Migration:
             what = f"{self.name}: the {side} does not answer: {error}"
             raise OperationError(f"{what}; 'hv migrate {self.name} --resume' goes on later") from error
 
+    def _finish_soon(self, source: SideView) -> None:
+        """Once the source has stopped for good, ask the target to go on before another look: the instance is paused.
+
+        The target refuses it if not everything has arrived.
+        """
+        seen = self._seen.get(Side.TARGET)
+        stopped = source.entry is not None and source.entry.state == SourceState.STOPPED
+        waits = seen is not None and seen.entry is not None and seen.entry.state == TargetState.INCOMING
+        if stopped and waits and self.wish is not Wish.ABORT and not self._hurried:
+            self._hurried = True
+            with suppress(HvError):
+                self._ask(Side.TARGET, Request.FINISH, receipts_of(source.entry))
+
     # ------------------------------------------------------------------------------------------------ deciding
 
     def _wish_now(self, source: SideView) -> Wish:
@@ -244,9 +262,9 @@ class Migration:
         return time.monotonic() - self._began
 
     def _pause_s(self) -> float:
-        """A part of the time that the rest of the transfer takes, so that its end is seen soon."""
+        """A part of the time that the rest of the transfer takes: until its end is seen, the instance is paused."""
         found = self._transfer
-        rest_s = found.remaining_bytes / found.rate_bps if found.rate_bps else _MOST_WAIT_S
+        rest_s = found.remaining_bytes / found.rate_bps if found.rate_bps else 0.0
         return max(_LEAST_WAIT_S, min(_MOST_WAIT_S, _PART_OF_REST * rest_s))
 
     def _outcome(self, *, moved: bool, source: JournalEntry | None) -> MigrationOutcome:
