@@ -30,7 +30,8 @@ PARAMS: Final = hv.ParamGroup(
         "migration_port",
         hv.port(),
         default=8102,
-        help="The TCP port of the target node that receives the guest, with everything that belongs to it.",
+        help="The TCP port of the target node that receives the guest, with everything that belongs to it. If another guest has it, "
+        "the next free one: a firewall has to allow as many ports as guests that arrive at the same time, at most 64.",
         changes="live",
         example=8103,
     ),

@@ -249,3 +249,12 @@ def test_a_port_that_is_in_use_is_refused(booted: tuple[Side, Side]) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(hvcore.OperationError, match=rf"127.0.0.1 port {port}, got Address already in use; choose"):
             other.land(one, port=port)
+
+
+def test_guests_that_arrive_at_the_same_time_have_a_port_each() -> None:
+    with closing(stream.listen("web1", "127.0.0.1", range(1))) as first:
+        port = first.getsockname()[1]
+        with closing(stream.listen("web2", "127.0.0.1", range(port, port + 64))) as second:
+            assert port < second.getsockname()[1] < port + 64
+    with pytest.raises(hvcore.OperationError, match=r"web1: cannot wait for the guest at no.such.host port 0, got "):
+        stream.listen("web1", "no.such.host", range(1))

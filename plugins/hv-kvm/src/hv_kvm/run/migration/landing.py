@@ -21,6 +21,8 @@ from hv_kvm.run.tuning.vcpus import complete_vcpus
 __all__ = ["land"]
 
 _WAITING: Final = ("-incoming", "defer")
+_MOST_AT_ONCE: Final = 64
+_LAST_PORT: Final = 65535
 _TICKET_BYTES: Final = 16
 
 
@@ -28,8 +30,12 @@ def land(hooks: hv.Hooks, spec: KvmSpec, job: hv.Job, offer: hv.Offer, wish: hv.
     """Where the guest waits. It is started unless it waits already. Raises `OperationError`."""
     if LANDING in job.record.bindings:
         return hv.decode(hv.Landing, job.record.bindings[LANDING], LANDING)
+    # Several guests may arrive at the same time: then the parameter is the first of a few ports.
     port = offer.port if wish.port is None else wish.port
-    with closing(stream.listen(job.name, wish.host, port)) as listener:  # first: another program may have the port
+    last = port if wish.port is not None or port == 0 else min(port + _MOST_AT_ONCE - 1, _LAST_PORT)
+    with closing(
+        stream.listen(job.name, wish.host, range(port, last + 1))
+    ) as listener:  # first: another program may have the port
         start.bring_up(hooks, spec, job, waits=_WAITING)
         own = credentials(job.dir) if wish.tls else None
         landing = hv.Landing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -34,20 +35,32 @@ _BACKLOG: Final = 64
 _READY: Final = b"\n"
 
 
-def listen(name: str, host: str, port: int) -> socket.socket:
-    """A listening TCP socket at that address and port; empty for all addresses, 0 for any port. Raises `OperationError`."""
-    try:
-        if host:
-            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-                0
-            ]
-            return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-        both = socket.has_dualstack_ipv6()
-        family = socket.AF_INET6 if both else socket.AF_INET
-        return socket.create_server(("", port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
-    except OSError as error:
-        what = f"{name}: cannot wait for the guest at {host or 'all addresses'} port {port}, got {os.strerror(error.errno or 0)}"
-        raise hv.OperationError(f"{what}; choose another address or port") from error
+def listen(name: str, host: str, ports: range) -> socket.socket:
+    """A socket that listens at that address, at the first free one of the ports. Empty for all addresses, 0 for any port.
+
+    Raises `OperationError` for an address that this node does not have, and if another program has every port.
+    """
+    for port in ports:
+        try:
+            return _listening(host, port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and port != ports[-1]:
+                continue
+            where = f"{host or 'all addresses'} port {port if len(ports) == 1 else f'{ports[0]} to {ports[-1]}'}"
+            # An address that cannot be looked up has a number of another kind.
+            why = str(error.strerror) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+            what = f"{name}: cannot wait for the guest at {where}, got {why}"
+            raise hv.OperationError(f"{what}; choose another address or port") from error
+    raise ValueError("no port was given")
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    if host:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    return socket.create_server(("", port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
 
 
 def take_from(
