@@ -126,3 +126,10 @@ def test_processors_and_disks_that_came_while_it_ran_move_too(begun: Callable[..
     one.world.node.attach("web1", late, deadline_s=PATIENCE_S)
     move(one, other)
     assert other.world.info().vcpus == 2
+
+
+def test_a_device_that_qemu_cannot_move_is_named(begun: Callable[..., tuple[Side, Side]]) -> None:
+    one, other = begun(kvm_extra="-drive id=n,if=none,driver=null-co,size=1M -device nvme,id=nvme0,drive=n,serial=1")
+    offer = one.offer()
+    assert any("nvme" in reason for reason in offer.blockers)
+    assert any("cannot move while it runs" in problem and "nvme" in problem for problem in other.refusals(offer))

@@ -16,7 +16,7 @@ from hv_kvm.qemu import probe
 from hv_kvm.qmp import migration_commands
 from hv_kvm.run.migration import capabilities
 
-__all__ = ["refusals_of"]
+__all__ = ["left_behind", "refusals_of"]
 
 _TRIAL: Final = ("-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S")
 _TRIAL_S: Final = 20.0
@@ -36,7 +36,7 @@ def refusals_of(
         yield hv.Problem(path="params.machine_version", what=what, got=repr(spec.machine), todo=todo)
     yield from _differences(offer, here)
     yield from _lacking(spec, host, offer, wish)
-    yield from _disks_and_devices(spec, wish)
+    yield from left_behind(spec, wish)
     for reason in offer.blockers:
         todo = "detach that device, or stop the instance and start it there"
         yield hv.Problem(path="instance", what=f"cannot move while it runs ({reason})", todo=todo)
@@ -51,8 +51,8 @@ def _differences(offer: hv.Offer, here: hv.Abi) -> Iterator[hv.Problem]:
             yield hv.Problem(path=", ".join(change.params) or "machine", what=what, got=repr(change.after), todo=todo)
 
 
-def _disks_and_devices(spec: KvmSpec, wish: hv.LandingWish) -> Iterator[hv.Problem]:
-    """What is on the node of the source only.
+def left_behind(spec: KvmSpec, wish: hv.LandingWish) -> Iterator[hv.Problem]:
+    """What the guest would leave on the node of the source. Pure.
 
     The modes of disk_cache are no reason: QEMU drops what the page cache of the target has of a disk when the guest arrives.
     """

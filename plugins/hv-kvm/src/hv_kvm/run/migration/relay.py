@@ -262,8 +262,8 @@ class _Way:
 
     def go_on(self) -> None:
         """Read and write what is possible without waiting."""
-        if self.reads:
-            with suppress(*_LATER):
+        with suppress(*_LATER):
+            while self.reads:  # TLS gives 16 KiB at a time
                 piece = self.source.recv(_PIECE)
                 self._waiting += piece
                 self._at_end = not piece
