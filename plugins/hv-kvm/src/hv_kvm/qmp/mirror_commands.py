@@ -14,6 +14,7 @@ __all__ = [
     "BlockJob",
     "block_export_add",
     "block_job_cancel",
+    "block_job_set_speed",
     "blockdev_del",
     "blockdev_mirror",
     "connect_export",
@@ -48,16 +49,18 @@ def query_jobs(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> 
 
 
 def blockdev_mirror(
-    client: QmpClient, job: str, node: str, target: str, *, deadline_s: float = COMMAND_DEADLINE_S
+    client: QmpClient, job: str, nodes: tuple[str, str], *, speed_bps: int, deadline_s: float = COMMAND_DEADLINE_S
 ) -> None:
-    """Copy all of the node to the other one, and each later write too, before it is done for the guest.
+    """Copy all of the first node to the second one, at most that fast; 0 is no limit.
 
-    The job stays known after its end, until it is dismissed: so its error can be asked for.
+    Each later write is on both sides before it is done for the guest. The job stays known after its end, until it is
+    dismissed: so its error can be asked for.
     """
     arguments = {
         "job-id": job,
-        "device": node,
-        "target": target,
+        "device": nodes[0],
+        "target": nodes[1],
+        "speed": speed_bps,
         "sync": "full",
         "copy-mode": "write-blocking",
         "auto-dismiss": False,
@@ -68,6 +71,11 @@ def blockdev_mirror(
 def block_job_cancel(client: QmpClient, job: str, *, force: bool, deadline_s: float = COMMAND_DEADLINE_S) -> None:
     """End the copy. One that is ready ends well, with both sides equal, unless ``force``."""
     client.execute("block-job-cancel", {"device": job, "force": force}, deadline_s=deadline_s)
+
+
+def block_job_set_speed(client: QmpClient, job: str, speed_bps: int, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
+    """Change how fast the job copies; 0 is no limit."""
+    client.execute("block-job-set-speed", {"device": job, "speed": speed_bps}, deadline_s=deadline_s)
 
 
 def job_dismiss(client: QmpClient, job: str, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:

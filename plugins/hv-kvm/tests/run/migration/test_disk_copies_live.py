@@ -134,7 +134,11 @@ def test_a_target_that_is_killed_while_disks_are_copied_leaves_the_guest(sides: 
     one.does("cancel_transfer")
     assert one.transfer().cpus_run
     other.end()
-    one.send(disks.land(job="j2"))
+    one.send(disks.land(job="j2"), bandwidth_bps=1 << 20)
+    found = one.transfer()
+    assert (found.state, found.cpus_run) == (hvcore.TransferState.ACTIVE, True)
+    assert 0 < found.remaining_bytes <= found.total_bytes
+    one.does("tune_transfer", hvcore.Tuning(bandwidth_bps=0))
     one.until(WAITS)
     one.does("cancel_transfer")
     assert one.transfer().cpus_run

@@ -6,7 +6,7 @@ when all copies are complete it begins to send the guest, and ends them when the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -16,7 +16,16 @@ from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qmp import QmpClient, QmpCommandError, mirror_commands
 from hvcore.plugin import dataclass
 
-__all__ = ["Copies", "begin_copies", "copied_disks", "copies", "drop_copies", "end_copies", "export_disks"]
+__all__ = [
+    "Copies",
+    "begin_copies",
+    "copied_disks",
+    "copies",
+    "drop_copies",
+    "end_copies",
+    "export_disks",
+    "tune_copies",
+]
 
 _ENDED: Final = "concluded"
 _READY: Final = "ready"
@@ -45,14 +54,28 @@ class Copies:
     error: str | None
 
 
-def begin_copies(client: QmpClient, path: str, disks: Iterable[str], job: hv.Job) -> None:
-    """On the source: begin to copy these disks. Those that were begun go on."""
+def begin_copies(client: QmpClient, path: str, disks: Sequence[str], bandwidth_bps: int, job: hv.Job) -> None:
+    """On the source: begin to copy these disks, which share the bandwidth; 0 is no limit. Those that were begun go on."""
     left_s, known = job.deadline.left, mirror_commands.query_jobs(client, deadline_s=job.deadline.left())
     for disk in disks:
         if _job(disk) not in known:
             mirror_commands.blockdev_del(client, _target(disk), deadline_s=left_s())
             mirror_commands.connect_export(client, _target(disk), path, disk, deadline_s=left_s())
-            mirror_commands.blockdev_mirror(client, _job(disk), disk, _target(disk), deadline_s=left_s())
+            share_bps, nodes = _share(bandwidth_bps, disks), (disk, _target(disk))
+            mirror_commands.blockdev_mirror(client, _job(disk), nodes, speed_bps=share_bps, deadline_s=left_s())
+
+
+def tune_copies(client: QmpClient, disks: Sequence[str], bandwidth_bps: int, job: hv.Job) -> None:
+    """Change how fast these disks are copied."""
+    known = mirror_commands.query_jobs(client, deadline_s=job.deadline.left())
+    for disk in disks:
+        if _job(disk) in known and known[_job(disk)].status != _ENDED:
+            share_bps = _share(bandwidth_bps, disks)
+            mirror_commands.block_job_set_speed(client, _job(disk), share_bps, deadline_s=job.deadline.left())
+
+
+def _share(bandwidth_bps: int, disks: Sequence[str]) -> int:
+    return max(1, bandwidth_bps // len(disks)) if bandwidth_bps else 0
 
 
 def copies(client: QmpClient, disks: Iterable[str], *, deadline_s: float) -> Copies:

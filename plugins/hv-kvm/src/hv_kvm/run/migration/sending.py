@@ -40,7 +40,7 @@ def send(job: hv.Job, landing: hv.Landing, mode: str, tuning: hv.Tuning) -> None
         if state not in _IDLE:
             raise hv.OperationError(f"{job.name}: another migration of it is on the way; finish that one first")
         if same and sending["disks"]:
-            _begin(client, job)
+            _begin(client, job, tuning)
             return
         if mode == _PAUSED:
             commands.stop(client, deadline_s=job.deadline.left())
@@ -53,17 +53,18 @@ def send(job: hv.Job, landing: hv.Landing, mode: str, tuning: hv.Tuning) -> None
         speed = _complete(tuning, job)
         with _refusals(job):
             capabilities.set_for(client, speed, mode, mirror=bool(landing.disks), deadline_s=job.deadline.left())
-        _begin(client, job)
+        _begin(client, job, tuning)
 
 
-def _begin(client: QmpClient, job: hv.Job) -> None:
+def _begin(client: QmpClient, job: hv.Job, tuning: hv.Tuning) -> None:
     """Begin to copy the disks. Without any, begin to send the guest."""
     disks = job.record.bindings[SENDING]["disks"]
     if not disks:
         _migrate(client, job)
         return
     with _refusals(job):
-        disk_copies.begin_copies(client, stream.place_of(job, stream.DISKS), disks, job)
+        bandwidth_bps = _complete(tuning, job).bandwidth_bps or 0
+        disk_copies.begin_copies(client, stream.place_of(job, stream.DISKS), disks, bandwidth_bps, job)
 
 
 def _migrate(client: QmpClient, job: hv.Job) -> None:
@@ -135,6 +136,9 @@ def tune_transfer(job: hv.Job, tuning: hv.Tuning) -> None:
         migration_commands.migrate_set_parameters(
             client, capabilities.parameters(tuning), deadline_s=job.deadline.left()
         )
+        disks = job.record.bindings.get(SENDING, {}).get("disks", ())
+        if tuning.bandwidth_bps is not None and disks:
+            disk_copies.tune_copies(client, disks, tuning.bandwidth_bps, job)
 
 
 def switch_to_postcopy(job: hv.Job) -> None:
