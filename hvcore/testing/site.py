@@ -151,7 +151,8 @@ class Site:
 
     def another_node(self) -> Node:
         """The same node as another program sees it: nothing is cached in memory."""
-        return Node(self.run_dir, config_dir=self.directory / "config", uid_pool=self.uids)
+        config, state = self.directory / "config", self.directory / "state"
+        return Node(self.run_dir, config_dir=config, state_dir=state, uid_pool=self.uids)
 
     def name(self, label: str = "web1") -> str:
         """The name of the instance that a check calls ``label``."""

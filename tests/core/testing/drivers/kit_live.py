@@ -133,6 +133,14 @@ class NoWire(Good):
         raise hv.OperationError(f"{job.name}: no wire; solder one")
 
 
+@breaks("life_moves", r"stays where it is: .*: is at home in one run directory only")
+class Homesick(Good):
+    def start(self, spec: Any, job: hv.Job) -> None:
+        if job.host.run_dir.name != "run":
+            raise hv.OperationError(f"{job.name}: is at home in one run directory only; start it there")
+        super().start(spec, job)
+
+
 @breaks("life_is_watched", "it was started, but .* not-watched, only its start and end are seen: .* KeyError")
 class Blind(Good):
     def watched(self, live: hv.Live) -> hv.Watched:
