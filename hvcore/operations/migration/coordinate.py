@@ -186,6 +186,9 @@ class Migration:
         answer = self._asked(side, request, receipts)
         self._notes += answer.notes
         self._landing = answer.landing or self._landing
+        refused = request is Request.FINISH and answer.entry is not None and answer.entry.state == TargetState.DESTROYED
+        if refused and answer.notes:
+            self.why = self.why or answer.notes[0]
         return answer
 
     def _asked(self, side: Side, request: Request, receipts: tuple[Receipt, ...]) -> MigrationAnswer:

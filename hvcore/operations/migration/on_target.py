@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from hvcore.errors import DiskInUse, HvError, InputError, OperationError, VerifyError
 from hvcore.host.processes.process import boot_id
@@ -17,7 +19,10 @@ from hvcore.operations.migration.moving import Moving, given
 from hvcore.operations.recovery.release import release_ended
 from hvcore.operations.saved_params import saved_params
 
-__all__ = ["arriving_record", "launch", "refuse_landing", "run_landed"]
+if TYPE_CHECKING:
+    from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
+
+__all__ = ["arriving_record", "land_again", "launch", "refuse_landing", "run_landed"]
 
 
 def refuse_landing(moving: Moving, request: MigrationRequest) -> None:
@@ -29,7 +34,7 @@ def refuse_landing(moving: Moving, request: MigrationRequest) -> None:
         raise OperationError(f"{moving.name}: cannot move now: {'; '.join(offer.blockers)}")
     loaded, record = moving.context.driver(offer.driver), arriving_record(moving, request)
     refuse_incomplete(loaded)
-    spec, host = loaded.read_spec(offer.spec), moving.arriving(wish.storage).host
+    spec, host = _spec(loaded, record), moving.arriving(wish.storage).host
     problems = loaded.verify(spec, saved_params(loaded, record), host)
     if wish.mode != MigrationMode.COLD:
         loaded.able(Op.MIGRATE)
@@ -44,7 +49,7 @@ def arriving_record(moving: Moving, request: MigrationRequest) -> Record:
     """The record of an instance that is expected here."""
     offer = given(request.offer, "offer")
     loaded = moving.context.driver(offer.driver)
-    return Record(
+    record = Record(
         name=moving.name,
         driver=offer.driver,
         phase=Phase.ARRIVING,
@@ -55,8 +60,17 @@ def arriving_record(moving: Moving, request: MigrationRequest) -> Record:
         params=offer.params or None,
         started_at=datetime.now(UTC).timestamp(),
         observer=observer_of(loaded.driver),
-        devices=loaded.device_names(loaded.read_spec(offer.spec)),
     )
+    return replace(record, devices=loaded.device_names(_spec(loaded, record)))
+
+
+def _spec(loaded: LoadedDriver, record: Record) -> Any:
+    """The spec, of the class that the driver plans now: not every driver says which class that is."""
+    try:
+        planned = type(loaded.plan(record.instance, saved_params(loaded, record)))
+    except HvError:  # such as an instance that this release refuses; the class may be known without it
+        planned = None
+    return loaded.read_spec(record.spec, planned)
 
 
 def launch(moving: Moving, entry: JournalEntry, request: MigrationRequest) -> None:
@@ -70,7 +84,7 @@ def launch(moving: Moving, entry: JournalEntry, request: MigrationRequest) -> No
     job = context.job(record, moving.deadline, loaded)
     try:
         job.update()
-        moving.landings.append(loaded.land(loaded.read_spec(offer.spec), job, offer, wish))
+        moving.landings.append(loaded.land(_spec(loaded, job.record), job, offer, wish))
         job.update()
     except BaseException as error:
         job.held.close()
@@ -90,7 +104,7 @@ def land_again(moving: Moving, request: MigrationRequest) -> None:
     """Find out where the program waits, for a caller who asks again."""
     offer, wish = given(request.offer, "offer"), given(request.wish, "wish")
     with moving.at_work(moving.record) as (job, loaded):
-        moving.landings.append(loaded.land(loaded.read_spec(offer.spec), job, offer, wish))
+        moving.landings.append(loaded.land(_spec(loaded, job.record), job, offer, wish))
 
 
 def run_landed(moving: Moving, entry: JournalEntry) -> None:
