@@ -16,7 +16,18 @@ from hvcore.cli.several import operated, show_result
 
 __all__ = ["apply", "attach", "detach", "device_names", "eject", "insert", "resize", "save_option"]
 
-_OF_DISK: Final = ("path", "format", "read_only", "cache", "aio", "discard", "boot_index")
+_OF_DISK: Final = (
+    "path",
+    "format",
+    "read_only",
+    "base",
+    "base_format",
+    "temporary",
+    "cache",
+    "aio",
+    "discard",
+    "boot_index",
+)
 _OF_NIC: Final = ("mode", "link", "mac", "ip", "vlan", "mtu", "forward", "egress", "boot_index")
 _OF_BIND: Final = ("path", "at", "writable")
 _TYPE_OF: Final = {"disk": "disk_type", "nic": "nic_type"}
@@ -47,6 +58,7 @@ save_option: Final = click.option("--save", is_flag=True, help="Change the defin
 @command(
     "hv attach web1 disk --path /srv/data.img",
     "hv attach web1 disk --path /dev/vg0/data --type scsi-hd --cache none",
+    "hv attach web1 disk --path /srv/web1-data.qcow2 --format qcow2 --base /srv/images/data.qcow2",
     "hv attach web1 nic --mode bridged --link br0",
     "hv attach web1 usb --device tablet",
     "hv attach web2 bind --path /srv/www --at /var/www",
@@ -64,6 +76,14 @@ save_option: Final = click.option("--save", is_flag=True, help="Change the defin
 )
 @click.option("--format", metavar="FORMAT", help="Disk: raw or qcow2. Default: raw.")
 @click.option("--read-only", is_flag=True, default=None, help="Disk: the guest can only read it.")
+@click.option(
+    "--base",
+    metavar="FILE",
+    multiple=True,
+    help="Disk: the image that it begins as. Can be given several times, the next first.",
+)
+@click.option("--base-format", metavar="FORMAT", help="Disk: the format of the last base. Default: qcow2.")
+@click.option("--temporary", is_flag=True, default=None, help="Disk: what the guest writes is lost when it stops.")
 @click.option("--cache", metavar="CACHE", help="Disk: like disk_cache in an instance file.")
 @click.option("--aio", metavar="AIO", help="Disk: like disk_aio in an instance file.")
 @click.option("--discard", metavar="DISCARD", help="Disk: like disk_discard in an instance file.")
@@ -128,7 +148,8 @@ def _device(kind: str, given: dict[str, Any]) -> hvcore.Disk | hvcore.Nic | hvco
         return _bind(given)
     if "path" not in given:
         raise click.UsageError("a disk needs --path; give the image file or block device", context)
-    return hvcore.Disk(**{**given, "path": _absolute(given["path"])})
+    bases = tuple(_absolute(base) for base in given.get("base", ()))
+    return hvcore.Disk(**{**given, "path": _absolute(given["path"]), "base": bases})
 
 
 def _bind(given: dict[str, Any]) -> hvcore.ListedDevice:

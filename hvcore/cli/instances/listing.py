@@ -235,7 +235,9 @@ def _detail(value: Any) -> Any:
 
 
 def _disk(disk: hvcore.Disk) -> str:
-    return f"{disk.path} ({disk.format}{', read-only' if disk.read_only else ''})"
+    words = [disk.format, "read-only" if disk.read_only else None, "temporary" if disk.temporary else None]
+    words += [f"on {base}" for base in disk.base]
+    return f"{disk.path} ({', '.join(filter(None, words))})"
 
 
 def _nic(nic: hvcore.Nic, interfaces: tuple[hvcore.Interface, ...], index: int) -> str:

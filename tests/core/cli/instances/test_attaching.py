@@ -22,6 +22,20 @@ def test_a_disk_comes_and_goes_by_its_name(hv: Hv, web1: Path, tmp_path: Path, m
     assert json.loads(hv("info", "web1", "--json").stdout)["devices"] == {"disk0": "disks[0]"}
 
 
+@pytest.mark.usefixtures("web1")
+def test_a_disk_is_attached_on_a_base_or_for_a_while(hv: Hv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = hv(
+        "attach", "web1", "disk", "--path", "top.qcow2", "--format", "qcow2", "--base", "a.qcow2", "--base", "/b.img"
+    )
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert f"{tmp_path}/top.qcow2 (qcow2, on {tmp_path}/a.qcow2, on /b.img)" in hv("info", "web1").stdout
+    assert hv("attach", "web1", "disk", "--path", "c.img", "--temporary").exit_code == 0
+    assert f"{tmp_path}/c.img (raw, temporary)" in hv("info", "web1").stdout
+    refused = hv("attach", "web1", "nic", "--base", "a.qcow2")
+    assert (refused.exit_code, "--base is no option of a nic" in refused.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
