@@ -14,7 +14,9 @@ __all__ = ["SshPlace", "ssh_place", "wait_for_ssh"]
 _SSH_PORT: Final = 22
 _FORWARD: Final = re.compile(r"(?:(?P<v4>[0-9.]+):|\[(?P<v6>[0-9A-Fa-f:.]+)\]:)?(?P<port>[0-9]+):22(?:/tcp)?")
 _BANNER: Final = b"SSH-"
-_BANNER_S: Final = 5.0
+_OURS: Final = b"SSH-2.0-hvcore\r\n"
+"""Sent first, as the protocol allows (RFC 4253, 4.2): passt connects to the guest only when it has something to send."""
+_BANNER_S: Final = 10.0
 _AGAIN_S: Final = 0.2
 
 
@@ -66,6 +68,7 @@ def _answers(place: SshPlace, within_s: float) -> bool:
     """Whether an ssh server speaks there. A forwarded port takes connections before the guest does."""
     try:
         with socket.create_connection(place, timeout=within_s) as connection:
+            connection.sendall(_OURS)
             return connection.recv(len(_BANNER), socket.MSG_WAITALL) == _BANNER
     except OSError:
         return False

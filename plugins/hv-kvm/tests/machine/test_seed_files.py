@@ -86,8 +86,8 @@ def config(password: str | None = None, **seed: Any) -> dict[str, Any]:
 
 
 def test_without_a_user_the_image_has_its_own() -> None:
-    assert config() == {"ssh_pwauth": False}
-    assert config(ssh_keys=("k",)) == {"ssh_pwauth": False, "ssh_authorized_keys": ["k"]}
+    assert config() == {"ssh_pwauth": False, "manage_etc_hosts": True}
+    assert config(ssh_keys=("k",))["ssh_authorized_keys"] == ["k"]
     assert config(password="$6$h")["chpasswd"] == {"expire": False}
 
 

@@ -43,7 +43,8 @@ def seed_files(
 
 
 def _config(seed: SeedContents, password_hash: str | None) -> dict[str, Any]:
-    config: dict[str, Any] = {"ssh_pwauth": password_hash is not None}
+    # The guest's own name is in its /etc/hosts, or sudo waits for a name server.
+    config: dict[str, Any] = {"ssh_pwauth": password_hash is not None, "manage_etc_hosts": True}
     if seed.user is not None:
         config |= _user(seed.user, seed.ssh_keys, password_hash)
     else:  # the user that the image has for this
