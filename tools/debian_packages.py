@@ -44,7 +44,7 @@ DEPENDS: Final[Mapping[str, str]] = {
 }
 OTHERS: Final[Mapping[str, str]] = {
     "hvcore": "Suggests: hv-kvm, hv-chroot\n",
-    "hv-kvm": "Recommends: nftables, ovmf, passt, qemu-utils\nSuggests: openvswitch-switch, qemu-block-extra, swtpm\n",
+    "hv-kvm": "Recommends: nftables, openssl, ovmf, passt, qemu-utils\nSuggests: openvswitch-switch, qemu-block-extra, swtpm\n",
     "hv-chroot": "Suggests: squashfs-tools\n",
 }
 
