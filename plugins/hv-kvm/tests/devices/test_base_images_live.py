@@ -70,8 +70,19 @@ def chain(world: World, *kinds: str) -> tuple[Disk, list[str]]:
     return Disk(path=top, format="qcow2", base=tuple(paths), base_format=kinds[-1]), paths
 
 
-@pytest.mark.parametrize("kinds", [("qcow2",), ("raw",), ("qcow2", "qcow2", "raw")], ids="-".join)
-@pytest.mark.parametrize("how", [{}, {"cache": "none", "aio": "native"}], ids=["cached", "direct"])
+_DIRECT = {"cache": "none", "aio": "native"}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "how"),
+    [
+        (("qcow2",), {}),
+        (("qcow2", "qcow2", "raw"), _DIRECT),
+        pytest.param(("raw",), {}, marks=pytest.mark.slow),
+        pytest.param(("qcow2",), _DIRECT, marks=pytest.mark.slow),
+        pytest.param(("qcow2", "qcow2", "raw"), {}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_guest_boots_from_a_base_that_stays_as_it_is(
     world: World, kinds: tuple[str, ...], how: dict[str, Any]
 ) -> None:
@@ -126,7 +137,7 @@ def test_a_base_that_somebody_wrote_to_is_refused_at_the_next_start(world: World
         world.kvm.start(instance(disk), deadline_s=PATIENCE_S)
 
 
-@pytest.mark.parametrize("how", [{}, {"cache": "none"}], ids=["cached", "direct"])
+@pytest.mark.parametrize("how", [{"cache": "none"}, pytest.param({}, marks=pytest.mark.slow)], ids=["direct", "cached"])
 def test_what_is_written_to_a_temporary_disk_is_gone_at_the_stop(world: World, how: dict[str, Any]) -> None:
     base, scratch = qcow2(world), world.root / "scratch"
     scratch.mkdir()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from world import World
 
 import hvcore
 from hv_kvm.qmp.agent import reach_agent
-from hv_kvm.run.access.agent_exec import run
+from hv_kvm.run.access.agent_exec import main, run
 
 RUNNER = (sys.executable, "-P", "-m", "hv_kvm.run.access.agent_exec")
 
@@ -34,9 +36,28 @@ def agent(path: Path) -> Iterator[FakeAgent]:
         yield found
 
 
-def ran(path: Path, *argv: str, stdin: bytes = b"", source: str = "read") -> subprocess.CompletedProcess[bytes]:
-    command = [*RUNNER, str(path), "web1", source, *argv]
-    return subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=300)
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended, as `subprocess.CompletedProcess` has it."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+Ran = Callable[..., Ended]
+
+
+@pytest.fixture
+def ran(path: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Ran:
+    """Runs a program by the agent, in this process."""
+
+    def call(*argv: str, stdin: bytes = b"", source: str = "read") -> Ended:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        status = main([str(path), "web1", source, *argv])
+        return Ended(status, *capsysbinary.readouterr())
+
+    return call
 
 
 @pytest.mark.usefixtures("agent")
@@ -53,28 +74,28 @@ def ran(path: Path, *argv: str, stdin: bytes = b"", source: str = "read") -> sub
     ids=["nothing", "a status", "both outputs", "bytes", "a signal", "arguments"],
 )
 def test_a_program_in_the_guest_is_like_one_here(
-    path: Path, script: str, stdin: bytes, status: int, out: bytes, err: bytes
+    ran: Ran, script: str, stdin: bytes, status: int, out: bytes, err: bytes
 ) -> None:
-    found = ran(path, "sh", "-c", script, "sh", "a b", "--help", "'", stdin=stdin)
+    found = ran("sh", "-c", script, "sh", "a b", "--help", "'", stdin=stdin)
     assert (found.returncode, found.stdout, found.stderr) == (status, out, err)
 
 
-def test_on_a_terminal_the_input_is_empty(path: Path, agent: FakeAgent) -> None:
-    assert ran(path, "cat", stdin=b"typed", source="none").stdout == b""
+def test_on_a_terminal_the_input_is_empty(ran: Ran, agent: FakeAgent) -> None:
+    assert ran("cat", stdin=b"typed", source="none").stdout == b""
     assert agent.asked[:2] == ["guest-sync", "guest-exec"]
 
 
-def test_a_program_that_cannot_be_run_gives_125_and_the_words_of_the_agent(path: Path, agent: FakeAgent) -> None:
-    found = ran(path, "/none")
+def test_a_program_that_cannot_be_run_gives_125_and_the_words_of_the_agent(ran: Ran, agent: FakeAgent) -> None:
+    found = ran("/none")
     assert found.returncode == 125
     assert b"hv: web1: the guest agent refuses guest-exec" in found.stderr
     assert b"No such file" in found.stderr
     agent.replies["guest-exec"] = lambda _: {"error": {"desc": "The command guest-exec has been disabled"}}
-    assert b"has been disabled" in ran(path, "true").stderr
+    assert b"has been disabled" in ran("true").stderr
 
 
-def test_too_much_input_is_refused_before_anything_runs(path: Path, agent: FakeAgent) -> None:
-    found = ran(path, "cat", stdin=bytes((8 << 20) + 1))
+def test_too_much_input_is_refused_before_anything_runs(ran: Ran, agent: FakeAgent) -> None:
+    found = ran("cat", stdin=bytes((8 << 20) + 1))
     assert found.returncode == 125
     assert b"takes at most 8 MiB" in found.stderr
     assert agent.asked == []
@@ -86,9 +107,9 @@ def test_it_asks_again_until_the_program_has_ended(path: Path, agent: FakeAgent)
     assert run(str(path), "web1", ["true"], b"") == (4, b"", b"", True)
 
 
-def test_answers_that_a_client_before_has_not_read_are_skipped(path: Path, agent: FakeAgent) -> None:
+def test_answers_that_a_client_before_has_not_read_are_skipped(ran: Ran, agent: FakeAgent) -> None:
     agent.first = b'{"return": {"pid": 1}}\n{"error": {"desc": "late"}}\n\n'
-    assert ran(path, "echo", "a").stdout == b"a\n"
+    assert ran("echo", "a").stdout == b"a\n"
 
 
 def test_an_agent_that_is_off_is_named(path: Path, agent: FakeAgent) -> None:
@@ -112,10 +133,10 @@ def test_an_agent_that_is_off_is_named(path: Path, agent: FakeAgent) -> None:
     ],
 )
 def test_an_agent_of_an_attacker_gets_an_error_and_no_more(
-    path: Path, agent: FakeAgent, command: str, answer: Any, what: str
+    ran: Ran, agent: FakeAgent, command: str, answer: Any, what: str
 ) -> None:
     agent.replies[command] = lambda _: answer
-    found = ran(path, "true")
+    found = ran("true")
     assert found.returncode == 125
     assert what in found.stderr.decode()
     assert b"\x1b" not in found.stderr
