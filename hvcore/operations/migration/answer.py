@@ -130,7 +130,8 @@ class _OfJob:
         """What the node sees now. Read once, and again after each act: the instance may be paused meanwhile."""
         if self._seen is None:
             launch = self._request.launch if self.entry is None else self.entry.launch
-            self._seen = self._moving.facts(launch, only_job=self._only_job)
+            arrives = self._request.side is Side.TARGET
+            self._seen = self._moving.facts(launch, only_job=self._only_job, arrives=arrives)
         return replace(self._seen, boot=self._boot, answer=self._answer)
 
     def settle(self) -> Act:

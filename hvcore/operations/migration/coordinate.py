@@ -104,6 +104,7 @@ class Migration:
     launch: str = ""
     wanted: str = "running"
     switch: bool = False
+    patience_s: float = _UNREACHABLE_S
     offered: MigrationAnswer | None = None
     why: str = ""
 
@@ -126,6 +127,8 @@ class Migration:
             source = self._look(Side.SOURCE)
             self._finish_soon(source)
             target = self._look(Side.TARGET)
+            if self.wish is Wish.ABORT and not target.reachable and self._stays_alone(source):
+                return self._outcome(moved=False, source=source.entry)
             step = next_step(source, target, wish=self._wish_now(source))
             self.progress(
                 MigrationProgress(
@@ -211,8 +214,13 @@ class Migration:
         return MigrationAnswer.from_json(peer.ask(message.to_json()))
 
     def _unreachable(self, side: Side, error: HvError) -> None:
-        """Raise `OperationError` if one of the nodes has not answered for too long."""
-        if time.monotonic() - self._answered_at > _UNREACHABLE_S:
+        """After too long without an answer, end a migration that only sends; raise `OperationError` for any other."""
+        if time.monotonic() - self._answered_at > self.patience_s:
+            seen = self._seen.get(Side.SOURCE)
+            sends = seen is not None and seen.entry is not None and seen.entry.state == SourceState.MIGRATING
+            if side is Side.TARGET and sends:
+                self._abort(f"the target does not answer: {error}")
+                return
             what = f"{self.name}: the {side} does not answer: {error}"
             raise OperationError(f"{what}; 'hv migrate {self.name} --resume' goes on later") from error
 
@@ -228,6 +236,18 @@ class Migration:
             self._hurried = True
             with suppress(HvError):
                 self._ask(Side.TARGET, Request.FINISH, receipts_of(source.entry))
+
+    def _stays_alone(self, source: SideView) -> bool:
+        """Whether the instance stays although the target does not answer: without the source's word it never runs there."""
+        state = None if source.entry is None else source.entry.state
+        if state == SourceState.MIGRATING:
+            answer = self._ask(Side.SOURCE, Request.ROLL_BACK, ())
+            state = None if answer.entry is None else answer.entry.state
+        if state != SourceState.ROLLED_BACK:
+            return False
+        todo = f"'hv migrate {self.name} --cancel --to {self.target.name}' ends what waits there"
+        self._notes.append(f"the target does not answer; when it does, {todo}")
+        return True
 
     # ------------------------------------------------------------------------------------------------ deciding
 

@@ -8,7 +8,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from hvcore.deadline import Deadline
-from hvcore.errors import InputError, OperationError
+from hvcore.errors import HvError, InputError, OperationError
 from hvcore.frozen import dataclass
 from hvcore.host.processes.process import alive, boot_id
 from hvcore.model.migration.entry import MigrationMode
@@ -80,20 +80,31 @@ class Moving:
         params = record.params or {}
         return Offer(driver=record.driver, instance=record.instance, spec=record.spec, params=params, mode=cold)
 
-    def facts(self, launch: str, *, only_job: bool) -> Facts:
-        """What this node sees. Raises the error of a program that does not answer: that is not one that has ended."""
+    def facts(self, launch: str, *, only_job: bool, arrives: bool = False) -> Facts:
+        """What this node sees. Raises the error of a program that does not answer: that is not one that has ended.
+
+        Of an instance that ``arrives``, such a program has received nothing that counts. It can be ended.
+        """
         lives = self.lives
         return Facts(
             alive=lives is not None,
             absent=self.record is None,
-            transfer=Transfer() if lives is None else self._transfer(lives),
+            transfer=Transfer() if lives is None else self._transfer(lives, arrives=arrives),
             same_launch=launch in ("", launch_of(self.record)),
             only_job=only_job,
         )
 
-    def _transfer(self, record: Record) -> Transfer:
+    def _transfer(self, record: Record, *, arrives: bool) -> Transfer:
         loaded = self.context.driver(record.driver)
-        return loaded.transfer(self.context.live(record)) if isinstance(loaded.driver, Migrates) else Transfer()
+        if not isinstance(loaded.driver, Migrates):
+            return Transfer()
+        try:
+            return loaded.transfer(self.context.live(record))
+        except HvError as error:
+            if not arrives:
+                raise
+            self.notes.append(str(error))
+            return Transfer()
 
     @contextmanager
     def at_work(self, record: Record | None) -> Iterator[tuple[Job, LoadedDriver]]:

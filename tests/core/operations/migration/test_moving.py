@@ -14,7 +14,18 @@ from fixture_types import InChild, Web
 from killed import at_event, count, die
 from migrating_pair import Pair, Recorded, pair_in
 
-from hvcore import BusyError, Disk, Instance, MigrationSettings, NotFoundError, OperationError, StateError
+from hvcore import (
+    BusyError,
+    Disk,
+    Instance,
+    LocalPeer,
+    MigrationOutcome,
+    MigrationSettings,
+    NodeError,
+    NotFoundError,
+    OperationError,
+    StateError,
+)
 from hvcore.host.environment import journals_dir
 from hvcore.model.migration.entry import Act, Request, Side
 from hvcore.model.migration.messages import MigrationAnswer, MigrationRequest
@@ -288,3 +299,53 @@ def test_recovery_does_what_a_killed_caller_had_journaled(started: Started) -> N
     assert outcome is not None
     assert not outcome.moved
     assert pair.where() == {"source": "running"}
+
+
+class Unplugged:
+    """The target, whose connection breaks before the request ``last`` and is back when ``cut`` is False."""
+
+    def __init__(self, pair: Pair, last: str) -> None:
+        self._peer = LocalPeer(pair.target)
+        self._last = last
+        self.name = pair.to
+        self.cut = False
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.cut = self.cut or request["request"] == self._last
+        if self.cut:
+            raise NodeError(f"{self.name}: cannot be asked: connection refused; check the connection")
+        return self._peer.ask(request)
+
+
+def unplugged(pair: Pair, last: str, mode: str) -> MigrationOutcome:
+    peer = cast("Any", Unplugged(pair, last))
+    source = cast("Any", LocalPeer(pair.source))
+    migration = Migration(name="web1", source=source, target=peer, wait=lambda _: False, patience_s=0.0)
+    return begin(migration, MigrationSettings(mode=mode))
+
+
+def test_a_target_that_cannot_be_reached_any_more_does_not_keep_the_instance(started: Started) -> None:
+    pair = started()
+    outcome = unplugged(pair, "promise", "postcopy")
+    assert not outcome.moved
+    assert "the target does not answer: " in outcome.why
+    assert f"'hv migrate web1 --cancel --to {pair.to}' ends what waits there" in outcome.notes[-1]
+    assert pair.where() == {"source": "running", "target": "starting"}
+    assert pair.source.pause("web1").changed
+    end = pair.source.migrations.resume("web1", pair.to, abort=True)
+    assert end is not None
+    assert (end.moved, pair.where(), pair.states()) == (False, {"source": "paused"}, STAYED)
+
+
+def test_a_target_that_may_have_the_instance_is_waited_for(started: Started) -> None:
+    pair = started()
+    with pytest.raises(
+        OperationError, match=r"the target does not answer: .*; 'hv migrate web1 --resume' goes on later"
+    ):
+        unplugged(pair, "finish", "live")
+    assert pair.states() == ("stopped", "incoming")
+    with pytest.raises(BusyError, match="is open"):
+        pair.source.resume("web1")
+    end = pair.source.migrations.resume("web1")
+    assert end is not None
+    assert (end.moved, pair.where()) == (True, {"target": "running"})

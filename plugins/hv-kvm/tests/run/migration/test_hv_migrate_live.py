@@ -127,3 +127,30 @@ def test_a_qemu_that_is_killed_on_the_way(nodes: tuple[World, World], side: str)
         assert other.node.instances() == []
         assert one.info().state is hvcore.State.CRASHED
         assert one.node.cleanup("web1").changed
+
+
+@pytest.mark.slow
+def test_a_target_that_hangs_can_be_left(nodes: tuple[World, World]) -> None:
+    one, other = nodes
+    process = hv(one, "migrate", "web1", "--to", f"local:{other.node.run_dir}", "--bandwidth", SLOW, "--json")
+    sending(process)
+    victim = other.record().process
+    assert victim is not None
+    os.kill(victim.pid, signal.SIGSTOP)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 128 + signal.SIGINT, err
+    assert json.loads(out.splitlines()[-1])["moved"] is False
+    runs_only(one, other)
+
+
+@pytest.mark.slow  # a minute
+def test_fifty_moves_leave_the_guest_in_one_place_and_nothing_else(nodes: tuple[World, World]) -> None:
+    here, there = nodes
+    for _ in range(50):
+        outcome = here.node.migrations.migrate("web1", f"local:{there.node.run_dir}")
+        assert outcome.moved, outcome
+        assert here.node.instances() == []
+        here, there = there, here
+    assert len(here.node.migrations.of("web1")) <= 34
+    runs_only(here, there)
