@@ -102,9 +102,10 @@ class OfferedDisk:
 class Offer(_Message):
     """What the source says of an instance that may move.
 
-    ``program`` is the driver's program with its version, ``abi`` the JSON of `hvcore.Abi`, ``spec`` the encoded spec,
-    ``params`` the parameters without secrets. ``blockers`` are the reasons why it cannot move now. ``mode``, ``port`` and
-    ``tuning`` follow from its parameters. The target trusts only a source with this ``certificate`` (PEM).
+    ``program`` is the driver's program with its version, ``abi`` the JSON of `hvcore.Abi`, ``spec`` the encoded spec. The
+    core fills in ``params``, the parameters without secrets, and ``withheld``, the names of those secrets. ``blockers`` are
+    the reasons why it cannot move now. ``mode``, ``port`` and ``tuning`` follow from its parameters. The target trusts only a
+    source with this ``certificate`` (PEM).
     """
 
     driver: str
@@ -112,6 +113,7 @@ class Offer(_Message):
     spec: dict[str, Any]
     program: str = ""
     params: dict[str, Any] = field(default_factory=dict)
+    withheld: tuple[str, ...] = ()
     abi: dict[str, Any] = field(default_factory=dict)
     disks: tuple[OfferedDisk, ...] = ()
     blockers: tuple[str, ...] = ()

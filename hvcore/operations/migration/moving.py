@@ -75,10 +75,11 @@ class Moving:
         record, _ = existing(self.context, self.name, Op.MIGRATE)
         loaded = self.context.driver(record.driver)
         if isinstance(loaded.driver, Migrates):
-            return loaded.offer(self.context.live(record))
-        cold = str(MigrationMode.COLD)
-        params = record.params or {}
-        return Offer(driver=record.driver, instance=record.instance, spec=record.spec, params=params, mode=cold)
+            offered = loaded.offer(self.context.live(record))
+        else:
+            cold = str(MigrationMode.COLD)
+            offered = Offer(driver=record.driver, instance=record.instance, spec=record.spec, mode=cold)
+        return replace(offered, params=record.params or {}, withheld=record.withheld)
 
     def facts(self, launch: str, *, only_job: bool, arrives: bool = False) -> Facts:
         """What this node sees. Raises the error of a program that does not answer: that is not one that has ended.

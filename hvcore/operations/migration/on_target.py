@@ -32,6 +32,9 @@ def refuse_landing(moving: Moving, request: MigrationRequest) -> None:
         raise InputError(f"{moving.name}: the offer is one of {offer.instance.name!r:.80}; ask the source again")
     if offer.blockers:
         raise OperationError(f"{moving.name}: cannot move now: {'; '.join(offer.blockers)}")
+    if wish.mode == MigrationMode.COLD and offer.withheld:
+        what = f"cannot move cold, secret {', '.join(offer.withheld)} is saved nowhere"
+        raise OperationError(f"{moving.name}: {what}; stop it, and start it there from its file")
     loaded, record = moving.context.driver(offer.driver), arriving_record(moving, request)
     refuse_incomplete(loaded)
     spec, host = _spec(loaded, record), moving.arriving(wish.storage).host
@@ -58,6 +61,7 @@ def arriving_record(moving: Moving, request: MigrationRequest) -> Record:
         spec=offer.spec,
         paused=request.wanted == "paused",
         params=offer.params or None,
+        withheld=offer.withheld,
         started_at=datetime.now(UTC).timestamp(),
         observer=observer_of(loaded.driver),
     )

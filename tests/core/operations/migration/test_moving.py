@@ -31,6 +31,7 @@ from hvcore.model.migration.entry import Act, Request, Side
 from hvcore.model.migration.messages import MigrationAnswer, MigrationRequest
 from hvcore.operations.migration.coordinate import Migration, begin
 from hvcore.state.journal import Journals
+from hvcore.state.store import Store
 
 Started = Callable[..., Pair]
 MOVED = ("gone", "closed")
@@ -349,3 +350,22 @@ def test_a_target_that_may_have_the_instance_is_waited_for(started: Started) -> 
     end = pair.source.migrations.resume("web1")
     assert end is not None
     assert (end.moved, pair.where()) == (True, {"target": "running"})
+
+
+@pytest.mark.parametrize("mode", ["live", "cold"])
+def test_a_secret_that_is_not_saved_is_not_forgotten(started: Started, mode: str) -> None:
+    """A start there without it would make a machine that is open to all."""
+    pair = started()
+    store = Store(pair.source.run_dir)
+    record = store.load("web1")
+    assert record is not None
+    store.save(replace(record, withheld=("token",)))
+    outcome = pair.migrate(MigrationSettings(mode=mode))
+    assert outcome.moved is (mode == "live")
+    if mode == "cold":
+        assert "cannot move cold, secret token is saved nowhere; stop it, and start it there" in outcome.why
+        assert pair.where() == {"source": "running"}
+        return
+    with pytest.raises(OperationError, match="secret token is not in it"):
+        pair.target.reboot("web1")
+    assert pair.where() == {"target": "running"}
