@@ -61,5 +61,6 @@ class Migrates(Protocol):
     def run_landed(self, live: Live, job: Job) -> None:
         """On the target, when everything has arrived: let the instance run, or leave it paused if its record says so.
 
-        Raises `OperationError` if the program refuses, which proves that it did not run.
+        Raises a plain `OperationError` only if the program refuses, which proves that it has never run here: the core then
+        lets it go on at the source. If that is not certain, raise another error, such as `NodeError` or `DeadlineError`.
         """

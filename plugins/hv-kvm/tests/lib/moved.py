@@ -26,13 +26,13 @@ class Side:
         self.context: Any = world.node._context
         self.loaded = self.context.driver("kvm")
 
-    def job(self, record: Record | None = None, *, arriving: bool = False) -> Job:
+    def job(self, record: Record | None = None, *, arriving: bool = False, deadline_s: float = PATIENCE_S) -> Job:
         """An operation on web1, whose record is made if one is given."""
         host = replace(self.context.host, arriving=arriving)
         if record is not None:
             self.context.store.create("web1")
         found = record or self.context.store.load("web1")
-        job: Job = replace(self.context, host=host).job(found, Deadline(PATIENCE_S), self.loaded)
+        job: Job = replace(self.context, host=host).job(found, Deadline(deadline_s), self.loaded)
         job.update()
         return job
 
@@ -62,9 +62,9 @@ class Side:
             doing.update()
         return hvcore.Landing.from_json(landing.to_json())
 
-    def does(self, method: str, *given: Any, **changes: Any) -> None:
+    def does(self, method: str, *given: Any, deadline_s: float = PATIENCE_S, **changes: Any) -> None:
         """Call a method of the driver as the core does."""
-        job = self.job()
+        job = self.job(deadline_s=deadline_s)
         with closing(job.held):
             getattr(self.loaded if hasattr(self.loaded, method) else self.loaded.driver, method)(job.live, job, *given)
             job.update(**changes)

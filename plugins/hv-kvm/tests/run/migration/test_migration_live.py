@@ -196,8 +196,36 @@ def test_after_the_arrival_only_the_target_may_write(booted: tuple[Side, Side]) 
         commands.cont(client)
     other.run_landed()
     other.run_landed()  # again: nothing happens
+    with reach(other.world.dir(), PATIENCE_S) as client:
+        commands.stop(client)
+    other.run_landed()  # it has run, and stays as it is
+    assert not other.transfer().cpus_run
+    other.world.node.resume("web1")
     one.end()
     answers(other)
+
+
+@pytest.mark.slow
+def test_a_target_that_hangs_may_have_run(booted: tuple[Side, Side]) -> None:
+    one, other = booted
+    one.send(other.land(one))
+    other.until()
+    os.kill(other.world.pid(), signal.SIGSTOP)
+    with pytest.raises(hvcore.DeadlineError):
+        other.does("run_landed", deadline_s=3.0)
+    os.kill(other.world.pid(), signal.SIGCONT)
+    other.run_landed()
+    assert other.transfer().cpus_run
+
+
+@pytest.mark.slow
+def test_a_target_whose_qemu_has_died_may_have_run(booted: tuple[Side, Side]) -> None:
+    one, other = booted
+    one.send(other.land(one))
+    other.until()
+    other.world.kill()
+    with pytest.raises(hvcore.NodeError, match="it is not known whether it runs here"):
+        other.does("run_landed")
 
 
 def test_a_completed_one_goes_on_at_the_source_when_the_target_is_gone(booted: tuple[Side, Side]) -> None:
