@@ -40,7 +40,7 @@ MACHINE = Instance(
     name="web1",
     driver="kvm",
     vcpus=2,
-    disks=(Disk(path="/srv/a.img"), Disk(path="/srv/b.img")),
+    disks=(Disk(path="/srv/a.img"), Disk(path="/srv/b.img", temporary=True)),
     nics=(Nic(mode="bridged", link="br0"), Nic(mode="user")),
 )
 MACHINES: list[Mapping[str, object]] = [

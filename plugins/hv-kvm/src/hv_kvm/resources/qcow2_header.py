@@ -162,12 +162,14 @@ def _features_problem(header: Qcow2Header) -> _Wrong | None:
 
 
 def _layout_problem(header: Qcow2Header, size: int | None) -> _Wrong | None:
-    wrong = header.hostile
-    if header.cluster_bits not in _CLUSTER_BITS:
+    if header.hostile is not None:
+        wrong: str | None = header.hostile
+    elif header.cluster_bits not in _CLUSTER_BITS:
         wrong = f"is a qcow2 image with clusters of 2^{header.cluster_bits} bytes"
     elif header.snapshots > _MAX_SNAPSHOTS:
         wrong = f"is a qcow2 image with {header.snapshots} snapshots, and QEMU reads at most {_MAX_SNAPSHOTS}"
-    wrong = wrong or next(_bad_tables(header, size), None)
+    else:
+        wrong = next(_bad_tables(header, size), None)
     return None if wrong is None else (wrong, "copy it again, or restore it from a backup")
 
 
