@@ -97,7 +97,7 @@ def continue_transfer(job: hv.Job) -> None:
             if found.ready:
                 _migrate(client, job)
         elif state is _State.PRE_SWITCHOVER:
-            error = disk_copies.end_copies(client, sending["disks"], job)
+            error = None if sending["copied"] else disk_copies.end_copies(client, sending["disks"], job)
             if error is not None:
                 migration_commands.migrate_cancel(client, deadline_s=job.deadline.left())
                 _wait_until(client, job, _IDLE)
@@ -144,12 +144,12 @@ def tune_transfer(job: hv.Job, tuning: hv.Tuning) -> None:
 def switch_to_postcopy(job: hv.Job) -> None:
     """From now on the guest runs on the target, as soon as that lets it. Raises `OperationError` if the state is not active."""
     with reach(job.dir, job.deadline.left()) as client:
-        state = _state(client, job)
+        state = _state(client, job) if SENDING in job.record.bindings else _State.NONE
         if state in _POSTCOPY or state is _State.COMPLETED:
             return
         if state is not _State.ACTIVE:
             raise hv.OperationError(
-                f"{job.name}: cannot switch to postcopy, the transfer is {state}; wait until it is active"
+                f"{job.name}: cannot switch to postcopy, the transfer from here is {state}; wait until it is active"
             )
         _note(job, switched=True)
         try:
