@@ -104,8 +104,8 @@ class Offer(_Message):
 
     ``program`` is the driver's program with its version, ``abi`` the JSON of `hvcore.Abi`, ``spec`` the encoded spec. The
     core fills in ``params``, the parameters without secrets, and ``withheld``, the names of those secrets. ``blockers`` are
-    the reasons why it cannot move now. ``mode``, ``port`` and ``tuning`` follow from its parameters. The target trusts only a
-    source with this ``certificate`` (PEM).
+    the reasons why it cannot move now, ``live_blockers`` those why it cannot run while it is sent. ``mode``, ``port`` and
+    ``tuning`` follow from its parameters. The target trusts only a source with this ``certificate`` (PEM).
     """
 
     driver: str
@@ -117,6 +117,7 @@ class Offer(_Message):
     abi: dict[str, Any] = field(default_factory=dict)
     disks: tuple[OfferedDisk, ...] = ()
     blockers: tuple[str, ...] = ()
+    live_blockers: tuple[str, ...] = ()
     mode: str = "live"
     port: int = 0
     tuning: Tuning = Tuning()

@@ -107,6 +107,7 @@ class Migration:
     patience_s: float = _UNREACHABLE_S
     offered: MigrationAnswer | None = None
     why: str = ""
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._began = time.monotonic()
@@ -116,7 +117,6 @@ class Migration:
         self._landing: Landing | None = None
         self._sent = 0
         self._transfer = Transfer()
-        self._notes: list[str] = []
         self._refused = 0
         self._hurried = False
 
@@ -187,7 +187,7 @@ class Migration:
 
     def _ask(self, side: Side, request: Request, receipts: tuple[Receipt, ...]) -> MigrationAnswer:
         answer = self._asked(side, request, receipts)
-        self._notes += answer.notes
+        self.notes += answer.notes
         self._landing = answer.landing or self._landing
         refused = request is Request.FINISH and answer.entry is not None and answer.entry.state == TargetState.DESTROYED
         if refused and answer.notes:
@@ -246,7 +246,7 @@ class Migration:
         if state != SourceState.ROLLED_BACK:
             return False
         todo = f"'hv migrate {self.name} --cancel --to {self.target.name}' ends what waits there"
-        self._notes.append(f"the target does not answer; when it does, {todo}")
+        self.notes.append(f"the target does not answer; when it does, {todo}")
         return True
 
     # ------------------------------------------------------------------------------------------------ deciding
@@ -300,7 +300,7 @@ class Migration:
             why=why,
             seconds=self._seconds,
             transfer=self._transfer,
-            notes=tuple(dict.fromkeys(self._notes)),
+            notes=tuple(dict.fromkeys(self.notes)),
         )
 
 
@@ -328,6 +328,8 @@ def begin(migration: Migration, settings: MigrationSettings | None = None) -> Mi
         tls=wanted.tls and not local,
         tuning=wanted.tuning,
     )
+    if not wanted.mode and offer.mode == MigrationMode.PAUSED:
+        migration.notes += [f"was paused while it was sent: {reason}" for reason in offer.live_blockers]
     migration.switch = migration.landing_wish.mode == MigrationMode.POSTCOPY
     migration.launch, migration.offered = here.launch, here
     migration.wanted = "paused" if here.state == "paused" else "running"

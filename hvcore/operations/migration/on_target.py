@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.errors import DiskInUse, HvError, InputError, OperationError, VerifyError
 from hvcore.host.processes.process import boot_id
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["arriving_record", "land_again", "launch", "refuse_landing", "run_landed"]
 
+_RUN_MEANWHILE: Final = frozenset({MigrationMode.LIVE, MigrationMode.POSTCOPY})
+
 
 def refuse_landing(moving: Moving, request: MigrationRequest) -> None:
     """Raise `VerifyError`, `OperationError` or `InputError` for an instance that this node cannot take. Changes nothing."""
@@ -32,6 +34,9 @@ def refuse_landing(moving: Moving, request: MigrationRequest) -> None:
         raise InputError(f"{moving.name}: the offer is one of {offer.instance.name!r:.80}; ask the source again")
     if offer.blockers:
         raise OperationError(f"{moving.name}: cannot move now: {'; '.join(offer.blockers)}")
+    if offer.live_blockers and wish.mode in _RUN_MEANWHILE:
+        what = f"cannot run while it is sent: {'; '.join(offer.live_blockers)}"
+        raise OperationError(f"{moving.name}: {what}; let it be paused meanwhile ('hv migrate --paused')")
     if wish.mode == MigrationMode.COLD and offer.withheld:
         what = f"cannot move cold, secret {', '.join(offer.withheld)} is saved nowhere"
         raise OperationError(f"{moving.name}: {what}; stop it, and start it there from its file")

@@ -13,11 +13,15 @@ from hv_kvm.qmp import migration_commands, reach, size_commands
 from hv_kvm.resources.image_contents import disk_sizes
 from hv_kvm.run.migration.credentials import credentials
 
-__all__ = ["offered", "tuning_of"]
+__all__ = ["live_blockers", "offered", "tuning_of"]
 
 _ASK_S: Final = 5.0
 _MEBIBYTE: Final = 1 << 20
-_MODES: Final = {"non-live": "paused"}
+_LIVE: Final = "live"
+_PAUSED: Final = "paused"
+_MODES: Final = {"non-live": _PAUSED}
+# Measured with a Linux guest that writes: 7.2 lost memory in the second to seventh migration, 10.0 and 11.1 in none of 40.
+_SAFE_EMULATION: Final = 10
 
 
 def offered(live: hv.Live, spec: KvmSpec, abi: hv.Abi) -> hv.Offer:
@@ -28,7 +32,7 @@ def offered(live: hv.Live, spec: KvmSpec, abi: hv.Abi) -> hv.Offer:
     if begun is not None and begun > spec.vcpus:
         blocked = (*blocked, f"has fewer than the {begun} vCPUs of its start")
     params = dict(live.record.params or {})
-    mode = str(params.get("migration_mode", "live"))
+    mode, unsafe = str(params.get("migration_mode", _LIVE)), tuple(live_blockers(live.record.bindings))
     return hv.Offer(
         driver=live.record.driver,
         instance=live.record.instance,
@@ -38,11 +42,19 @@ def offered(live: hv.Live, spec: KvmSpec, abi: hv.Abi) -> hv.Offer:
         abi=abi.to_json(),
         disks=tuple(_disks(spec)),
         blockers=blocked,
-        mode=_MODES.get(mode, mode),
+        live_blockers=unsafe,
+        mode=_PAUSED if unsafe else _MODES.get(mode, mode),
         port=int(params.get("migration_port", 0)),
         tuning=tuning_of(params),
         certificate=credentials(live.dir).certificate,
     )
+
+
+def live_blockers(bindings: Mapping[str, Any]) -> Iterator[str]:
+    """Why the guest must not run while it is sent: an emulated one then loses some of its writes in an older QEMU."""
+    version = str(bindings.get("qemu", ""))
+    if bindings.get("accel") == "tcg" and int(version.partition(".")[0] or 0) < _SAFE_EMULATION:
+        yield f"it is emulated, and QEMU {version} loses writes of such a guest; QEMU {_SAFE_EMULATION} does not"
 
 
 def tuning_of(params: Mapping[str, Any]) -> hv.Tuning:
