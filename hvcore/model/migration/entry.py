@@ -117,11 +117,15 @@ class Request(StrEnum):
 
 
 class Receipt(StrEnum):
-    """What a node states about itself for good. The other node accepts some requests only with such a receipt."""
+    """What a node states about itself for good. The other node accepts some requests only with such a receipt.
+
+    ``running``: the instance runs on the target, or has run there. ``ended``: it has ended there.
+    """
 
     PROMISED = "promised"
     STOPPED = "stopped"
     RUNNING = "running"
+    ENDED = "ended"
     GONE = "gone"
     DESTROYED = "destroyed"
     ROLLED_BACK = "rolled-back"

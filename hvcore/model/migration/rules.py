@@ -129,9 +129,11 @@ PROVEN_DEAD: Final = frozenset({Receipt.GONE, Receipt.DESTROYED})
 """Receipts that are given only when the program has ended."""
 
 
-def receipts_of(entry: JournalEntry | None) -> tuple[Receipt, ...]:
+def receipts_of(entry: JournalEntry | None, facts: Facts) -> tuple[Receipt, ...]:
     """What the node can state for good by its journal. That the instance is dead only after the act has ended it."""
     given = None if entry is None else GIVES.get((entry.side, entry.state))
     if entry is None or given is None or (given in PROVEN_DEAD and entry.pending is not Act.NONE):
         return ()
-    return (given,)
+    # While the migration is open, no operation starts an instance that has ended.
+    ended = entry.state == TargetState.RAN and not facts.alive
+    return (given, Receipt.ENDED) if ended else (given,)

@@ -74,6 +74,15 @@ _DEPARTURE: Final = (
         act=Act.KILL,
         answer="moved to the target",
     ),
+    _on(
+        Request.CONFIRM,
+        _STOPPED,
+        given=(Condition.SWITCHED,),
+        receipts=(Receipt.RUNNING, Receipt.ENDED),
+        to=_GONE,
+        act=Act.KILL,
+        answer="moved to the target, where it ended before all of its memory had arrived",
+    ),
     _on(Request.CONFIRM, _GONE, answer="confirmed already"),
 )
 

@@ -222,7 +222,8 @@ TABLE: Final[tuple[Row, ...]] = (
     _ask("stopped stopped-sending", "promised-all", _ANY, _FINISH),
     _ask("stopped stopped-sending", "going", _ANY, _LOOK_T),
     _ask("stopped", "ran ended closed", _ANY, _CONFIRM),
-    _do("stopped-sending", "ran ended", _ANY, Kind.WAIT),
+    _do("stopped-sending", "ran", _ANY, Kind.WAIT),
+    _ask("stopped-sending", "ended", _ANY, _CONFIRM),
     _ask("stopped stopped-sending", "destroyed", _ANY, _BACK),
     _do("stopped-sending", "nothing waiting to-copy has-all closed", _ANY, Kind.TELL),
     _ask("gone", "ran ended", _ANY, _CLOSE),
@@ -260,5 +261,5 @@ def next_step(source: SideView, target: SideView, *, wish: Wish) -> Step:
         return Step(kind=Kind.WAIT, why=f"the {' and the '.join(lost)} cannot be reached")
     here, there = class_of(Side.SOURCE, source), class_of(Side.TARGET, target)
     row = row_of(here.name, there.name, wish)
-    given = (*receipts_of(source.entry), *receipts_of(target.entry))
+    given = (*receipts_of(source.entry, source.facts), *receipts_of(target.entry, target.facts))
     return Step(kind=row.kind, asks=row.asks, receipts=given, why=f"source: {here.help}; target: {there.help}")

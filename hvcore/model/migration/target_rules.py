@@ -126,7 +126,7 @@ _END: Final = (
         act=Act.KILL,
         answer="fenced",
     ),
-    _on(Request.WORD_PEER_FENCED, _RAN, given=(Condition.FENCED,), to=_CLOSED, answer="fenced"),
+    # Not in `ran`: an operator may give his word on both nodes, one after the other, and then both could start it.
     _on(Request.WORD_PEER_FENCED, _DESTROYED, _CLOSED, answer="ended already"),
     _on(Request.AUTOSTART, _NONE, _CLOSED, given=(Condition.SETTLED,), answer="it may start here"),
 )

@@ -185,9 +185,11 @@ def test_an_instance_starts_only_where_no_migration_is_open() -> None:
 
 
 def test_dead_means_that_the_act_was_done() -> None:
-    assert receipts_of(entry(TARGET, "destroyed", pending=Act.KILL)) == ()
-    assert receipts_of(entry(TARGET, "destroyed")) == (Receipt.DESTROYED,)
-    assert receipts_of(entry(TARGET, "going")) == ()
+    assert receipts_of(entry(TARGET, "destroyed", pending=Act.KILL), Facts()) == ()
+    assert receipts_of(entry(TARGET, "destroyed"), Facts()) == (Receipt.DESTROYED,)
+    assert receipts_of(entry(TARGET, "going"), Facts()) == ()
+    assert receipts_of(entry(TARGET, "ran"), Facts()) == (Receipt.RUNNING, Receipt.ENDED)
+    assert receipts_of(entry(TARGET, "ran"), Facts(alive=True)) == (Receipt.RUNNING,)
 
 
 def test_an_act_that_was_cut_off_is_done_later() -> None:
