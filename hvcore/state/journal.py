@@ -72,8 +72,8 @@ class Journal:
 
     @property
     def last(self) -> JournalEntry | None:
-        """The newest entry."""
-        return self.entries[-1] if self.entries else None
+        """The newest entry of a migration that the node took part in."""
+        return next((entry for entry in reversed(self.entries) if entry.began), None)
 
     @property
     def highest(self) -> int:
@@ -93,7 +93,8 @@ class Journal:
             entries = [entry if one.job == entry.job else one for one in self.entries]
         else:
             entries = [*self.entries, entry]
-        ended = [one for one in entries if not one.is_open and one is not entries[-1]]
+        kept = (entries[-1], next((one for one in reversed(entries) if one.began), None))
+        ended = [one for one in entries if not one.is_open and one not in kept]
         dropped = ended[: max(0, len(ended) - MOST_ENDED)]
         over = max((self.over, *(job_number(one.job) for one in dropped)))
         return replace(self, entries=tuple(one for one in entries if one not in dropped), over=over)

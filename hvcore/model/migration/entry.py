@@ -10,6 +10,7 @@ from hvcore.plain import plain_fields
 
 __all__ = [
     "ENDED_STATES",
+    "NEVER_BEGAN",
     "Act",
     "JournalEntry",
     "MigrationMode",
@@ -61,6 +62,10 @@ class TargetState(StrEnum):
 
 ENDED_STATES: Final = frozenset({"none", "gone", "rolled-back", "closed", "destroyed"})
 """The states in which nothing of a migration is open on a node."""
+
+
+NEVER_BEGAN: Final = "ended before it began here"
+"""Why a migration ended that a node heard of only at its end. It does not say where the instance is."""
 
 
 class MigrationMode(StrEnum):
@@ -161,6 +166,11 @@ class JournalEntry:
     def is_open(self) -> bool:
         """Whether the migration has not ended on this node."""
         return self.state not in ENDED_STATES or self.pending is not Act.NONE
+
+    @property
+    def began(self) -> bool:
+        """Whether the node took part in the migration, so that its end says where the instance is."""
+        return self.ended != NEVER_BEGAN
 
     def to_json(self) -> dict[str, Any]:
         """The entry as plain JSON types."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from hvcore.model.migration.entry import Act, Receipt, Request, Side, SourceState
+from hvcore.model.migration.entry import NEVER_BEGAN, Act, Receipt, Request, Side, SourceState
 from hvcore.model.migration.rule import Rule
 from hvcore.model.migration.situation import Condition
 
@@ -96,7 +96,7 @@ _LOOK: Final = (
 )
 
 _RETURN: Final = (
-    _on(Request.ROLL_BACK, _NONE, to=_ROLLED_BACK, answer="rolled back before it began"),
+    _on(Request.ROLL_BACK, _NONE, to=_ROLLED_BACK, answer=NEVER_BEGAN),
     _on(
         Request.ROLL_BACK,
         _MIGRATING,

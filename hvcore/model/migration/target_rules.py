@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from hvcore.model.migration.entry import Act, Receipt, Request, Side, TargetState
+from hvcore.model.migration.entry import NEVER_BEGAN, Act, Receipt, Request, Side, TargetState
 from hvcore.model.migration.rule import Rule
 from hvcore.model.migration.situation import Condition
 
@@ -104,7 +104,7 @@ _LOOK: Final = (
 )
 
 _END: Final = (
-    _on(Request.CANCEL, _NONE, to=_DESTROYED, answer="cancelled before it began"),
+    _on(Request.CANCEL, _NONE, to=_DESTROYED, answer=NEVER_BEGAN),
     _on(Request.CANCEL, _INCOMING, to=_DESTROYED, act=Act.KILL, answer="cancelled"),
     _on(Request.CANCEL, _PROMISED, receipts=_ROLLED_BACK, to=_DESTROYED, act=Act.KILL, answer="cancelled"),
     _on(  # the source went on by an operator's word
@@ -117,7 +117,7 @@ _END: Final = (
         answer="the source was started again after this node was fenced",
     ),
     _on(Request.CANCEL, _DESTROYED, answer="cancelled already"),
-    _on(Request.WORD_PEER_FENCED, _NONE, given=(Condition.FENCED,), to=_DESTROYED, answer="fenced"),
+    _on(Request.WORD_PEER_FENCED, _NONE, given=(Condition.FENCED,), to=_DESTROYED, answer=NEVER_BEGAN),
     _on(
         Request.WORD_PEER_FENCED,
         *(_INCOMING, _PROMISED),

@@ -66,7 +66,7 @@ def _of_job(moving: Moving, request: MigrationRequest) -> MigrationAnswer:
     decision = of_job.ask()
     of_job.look()
     return replace(
-        _answer(moving, of_job.entry, of_job.facts, receipts_of(of_job.entry)),
+        _answer(moving, of_job.entry, of_job.facts, receipts_of(of_job.entry, of_job.facts)),
         refusal=decision.refusal or "",
         final=decision.final,
         landing=moving.landings[-1] if moving.landings else None,

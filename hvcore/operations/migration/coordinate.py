@@ -235,7 +235,7 @@ class Migration:
         if stopped and waits and self.wish is not Wish.ABORT and not self._hurried:
             self._hurried = True
             with suppress(HvError):
-                self._ask(Side.TARGET, Request.FINISH, receipts_of(source.entry))
+                self._ask(Side.TARGET, Request.FINISH, receipts_of(source.entry, source.facts))
 
     def _stays_alone(self, source: SideView) -> bool:
         """Whether the instance stays although the target does not answer: without the source's word it never runs there."""

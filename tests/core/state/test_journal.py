@@ -16,7 +16,7 @@ from killed import at_event, count, die
 
 from hvcore.errors import InputError, NodeError
 from hvcore.host.durable_file import read_durable, write_durable
-from hvcore.model.migration.entry import JournalEntry, Side
+from hvcore.model.migration.entry import NEVER_BEGAN, JournalEntry, Side
 from hvcore.state.boot_counter import BootCounter
 from hvcore.state.journal import MOST_ENDED, Journal, Journals, job_number, next_job
 
@@ -47,6 +47,13 @@ def test_an_entry_is_read_back_and_replaced_by_the_next_of_its_job(journals: Jou
     assert journals.write("web1", ended) == journals.read("web1") == Journal(entries=(ended,))
     assert journals.read("web1").open is None
     assert journals.names() == ["web1"]
+
+
+def test_a_migration_that_never_began_here_does_not_say_where_the_instance_is(journals: Journals) -> None:
+    moved = entry(1, state="gone")
+    journals.write("web1", moved)
+    journals.write("web1", entry(2, state="rolled-back", ended=NEVER_BEGAN))
+    assert journals.read("web1").last == moved
 
 
 def test_ended_entries_shrink_to_a_number_and_open_ones_stay(journals: Journals) -> None:
