@@ -83,3 +83,19 @@ def test_a_start_is_no_failure_when_the_guest_has_ended_before_its_end(
     assert outcome.changed
     assert outcome.state is (State.CRASHED if how.startswith("panicked") else State.SHUTDOWN)
     assert node.cleanup("web1").changed
+
+
+@pytest.mark.parametrize("how", ["shut down", "panicked, an error"])
+def test_without_confinement_the_word_of_qemu_has_to_do(
+    world: World, ends: dict[str, dict[str, Any]], how: str
+) -> None:
+    """Nobody keeps its exit status."""
+    world.start(confinement="off", **ends[how])
+    world.wait_ended(world.record())
+    assert world.info().state is (State.CRASHED if how.startswith("panicked") else State.SHUTDOWN)
+
+
+def test_an_unconfined_qemu_that_was_killed_has_crashed(world: World) -> None:
+    world.start(confinement="off")
+    world.kill()
+    assert world.info().state is State.CRASHED

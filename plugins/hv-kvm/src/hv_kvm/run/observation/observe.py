@@ -188,7 +188,9 @@ def _ended(live: hv.Live, process: hv.ProcessId | None) -> hv.Observation:
             return hv.Observation(state=hv.State.STOPPING, reason=reason, details=details)
         ended = hv.read_status(live.dir / hv.STATUS).ended
     journal = read_journal(_journal_path(live.dir))  # QEMU may have written to it since
-    failed = None if ended is not None and ended.code == 0 else f"QEMU {ended or 'ended with an unknown exit status'}"
+    # Without confinement nobody is there to keep the exit status, and QEMU's own word has to do.
+    clean = ended.code == 0 if ended is not None else _unconfined(live) and journal.status == "shutdown"
+    failed = None if clean else f"QEMU {ended or 'ended with an unknown exit status'}"
     # Whatever QEMU did about the panic: by default it powers the guest off and exits with 0.
     panicked = _panic(journal) if journal.status == "panicked" else None
     if failed is not None or panicked is not None:
@@ -197,6 +199,10 @@ def _ended(live: hv.Live, process: hv.ProcessId | None) -> hv.Observation:
         return hv.Observation(state=hv.State.CRASHED, reason=reason, ended_by=by, details=details)
     by, reason = _shut_down_by(journal)
     return hv.Observation(state=hv.State.SHUTDOWN, reason=reason, ended_by=by, details=details)
+
+
+def _unconfined(live: hv.Live) -> bool:
+    return live.record.bindings.get("confinement") == hv.Level.OFF
 
 
 def _failed_by(ended: hv.Ended | None) -> hv.EndedBy:
