@@ -23,6 +23,7 @@ SENDING: Final = "sending"
 
 _ASK_S: Final = 2.0
 _WAITS: Final = "inmigrate"
+_BEFORE: Final = frozenset({hv.TransferState.NONE, hv.TransferState.SETUP})  # the latter since QEMU 8 or later
 _ENDED: Final = frozenset({hv.TransferState.COMPLETED, hv.TransferState.FAILED, hv.TransferState.CANCELLED})
 _STATES: Final = {str(state): state for state in hv.TransferState}
 
@@ -44,7 +45,7 @@ def transfer(live: hv.Live) -> hv.Transfer:
     except (QmpClosedError, QmpConnectError):
         return _ended(live)
     state = state_of(found.status, live.record.bindings)
-    if state is hv.TransferState.NONE and status.state == _WAITS:
+    if state in _BEFORE and status.state == _WAITS:
         state = hv.TransferState.WAITING
     if state is hv.TransferState.FAILED:
         said = "; ".join(filter(None, (found.error, relay_said(live.dir)))) or "QEMU gives no reason"
