@@ -103,7 +103,8 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
             stack.callback(node.stop, "web1", force=True)
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 25])
 def test_a_guest_that_counts_moves_there_and_back(nodes: Nodes, times: int) -> None:
     pauses = []
     with never_goes_back(nodes) as seen:

@@ -93,7 +93,7 @@ def test_an_interrupted_migration_leaves_the_guest_where_it_was(nodes: tuple[Wor
     runs_only(one, other)
 
 
-@pytest.mark.parametrize("task", ["--resume", "--cancel"])
+@pytest.mark.parametrize("task", ["--resume", pytest.param("--cancel", marks=pytest.mark.slow)])
 def test_another_hv_ends_what_a_killed_one_has_left(nodes: tuple[World, World], task: str) -> None:
     one, other = nodes
     process = hv(one, "migrate", "web1", "--to", f"local:{other.node.run_dir}", "--bandwidth", SLOW, "--json")
@@ -110,7 +110,7 @@ def test_another_hv_ends_what_a_killed_one_has_left(nodes: tuple[World, World], 
     runs_only(*((other, one) if task == "--resume" else (one, other)))
 
 
-@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("side", ["source", pytest.param("target", marks=pytest.mark.slow)])
 def test_a_qemu_that_is_killed_on_the_way(nodes: tuple[World, World], side: str) -> None:
     one, other = nodes
     process = hv(one, "migrate", "web1", "--to", f"local:{other.node.run_dir}", "--bandwidth", SLOW, "--json")
