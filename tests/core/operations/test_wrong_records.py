@@ -28,7 +28,7 @@ from hvcore.operations.inspection.observe import observed
 from hvcore.operations.lifecycle.start import start
 from hvcore.operations.lifecycle.stop import cleanup, stop
 from hvcore.operations.recovery.recover import recover_all
-from hvcore.plugin import Entry, alive
+from hvcore.plugin import Entry, alive, wait_gone
 from hvcore.plugins.loaded_driver import LoadedDriver
 
 DEEP: Final = json.loads("[" * 400 + "]" * 400)
@@ -120,7 +120,7 @@ def check_last_resort(node: Context, process: ProcessId, path: Path, body: objec
         with suppress(HvError):
             polite(node, "web1", deadline=Deadline(10))
     stop(node, "web1", force=True, deadline=Deadline(10))
-    assert not alive(process)
+    assert wait_gone(process, 5)  # its lock is free a moment before it is gone
     run_dir = path.parents[2]
     assert not path.parent.exists()
     assert not [*(run_dir / "reservations" / "uid").iterdir(), *(run_dir / "reservations" / "owners").iterdir()]
@@ -185,7 +185,7 @@ def test_recovery_never_ends_a_guest_whose_record_is_wrong(field: str, guest: An
     assert alive(process)
     assert observed(node, "web1").state in (State.UNKNOWN, State.CRASHED)
     assert stop(node, "web1", force=True, deadline=Deadline(10)).changed
-    assert not alive(process)
+    assert wait_gone(process, 5)  # its lock is free a moment before it is gone
 
 
 @pytest.mark.slow
