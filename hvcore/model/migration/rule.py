@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final, TypeVar
+
 from hvcore.frozen import dataclass
-from hvcore.model.migration.entry import Act, Receipt, Request, Side
+from hvcore.model.migration.entry import Act, Receipt, Request, Side, SourceState, TargetState
 from hvcore.model.migration.situation import Condition
 
 __all__ = ["Rule"]
+
+_State = TypeVar("_State", SourceState, TargetState)
+_SIDES: Final[Mapping[type, Side]] = {SourceState: Side.SOURCE, TargetState: Side.TARGET}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +31,29 @@ class Rule:
     to: str | None = None
     act: Act = Act.NONE
     answer: str = ""
+
+    @classmethod
+    def on(
+        cls,
+        request: Request,
+        *states: _State,
+        given: tuple[Condition, ...] = (),
+        receipts: tuple[Receipt, ...] = (),
+        to: _State | None = None,
+        act: Act = Act.NONE,
+        answer: str = "",
+    ) -> Rule:
+        """The rule of the side that has these states, of which there is at least one."""
+        return cls(
+            side=_SIDES[type(states[0])],
+            request=request,
+            states=states,
+            given=given,
+            receipts=receipts,
+            to=to,
+            act=act,
+            answer=answer,
+        )
 
     @property
     def changes(self) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from hvcore.model.migration.entry import NEVER_BEGAN, Act, Receipt, Request, Side, SourceState
+from hvcore.model.migration.entry import NEVER_BEGAN, Act, Receipt, Request, SourceState
 from hvcore.model.migration.rule import Rule
 from hvcore.model.migration.situation import Condition
 
 __all__ = ["SOURCE_RULES"]
+
+_on: Final = Rule.on
 
 _NONE: Final = SourceState.NONE
 _MIGRATING: Final = SourceState.MIGRATING
@@ -24,27 +26,6 @@ _SETTLED: Final = Condition.SETTLED
 _FENCED: Final = Condition.FENCED
 _OVER: Final = (_ALIVE, Condition.COMPLETED, Condition.CPUS_STOPPED, Condition.MIRRORS_ENDED)
 _DESTROYED: Final = (Receipt.DESTROYED,)
-
-
-def _on(
-    request: Request,
-    *states: SourceState,
-    given: tuple[Condition, ...] = (),
-    receipts: tuple[Receipt, ...] = (),
-    to: SourceState | None = None,
-    act: Act = Act.NONE,
-    answer: str = "",
-) -> Rule:
-    return Rule(
-        side=Side.SOURCE,
-        request=request,
-        states=states,
-        given=given,
-        receipts=receipts,
-        to=to,
-        act=act,
-        answer=answer,
-    )
 
 
 _DEPARTURE: Final = (

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from hvcore.model.migration.entry import NEVER_BEGAN, Act, Receipt, Request, Side, TargetState
+from hvcore.model.migration.entry import NEVER_BEGAN, Act, Receipt, Request, TargetState
 from hvcore.model.migration.rule import Rule
 from hvcore.model.migration.situation import Condition
 
 __all__ = ["TARGET_RULES"]
+
+_on: Final = Rule.on
 
 _NONE: Final = TargetState.NONE
 _INCOMING: Final = TargetState.INCOMING
@@ -27,27 +29,6 @@ _FREE: Final = (Condition.ABSENT, Condition.ONLY_JOB)
 _PAUSED: Final = (_ALIVE, Condition.CPUS_STOPPED)
 _STOPPED: Final = (Receipt.STOPPED,)
 _ROLLED_BACK: Final = (Receipt.ROLLED_BACK,)
-
-
-def _on(
-    request: Request,
-    *states: TargetState,
-    given: tuple[Condition, ...] = (),
-    receipts: tuple[Receipt, ...] = (),
-    to: TargetState | None = None,
-    act: Act = Act.NONE,
-    answer: str = "",
-) -> Rule:
-    return Rule(
-        side=Side.TARGET,
-        request=request,
-        states=states,
-        given=given,
-        receipts=receipts,
-        to=to,
-        act=act,
-        answer=answer,
-    )
 
 
 _ARRIVAL: Final = (

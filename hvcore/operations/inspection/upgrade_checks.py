@@ -45,12 +45,13 @@ def upgrade_checks(
             raise NotFoundError(name, hint=f"no instance of driver {driver} runs or is defined under that name")
     chosen = sorted(names or candidates)
 
-    def check(name: str) -> UpgradeCheck:
-        return _checked(name, candidates[name], lambda spec, live: ask(spec, context.host, program, live=live))
+    def ask_about(spec: Any, live: Live | None) -> Upgrade:
+        found: Upgrade = ask(spec, context.host, program, live=live)
+        return found
 
     # Each check waits for throw-away programs, so as many run at once as the node has processors.
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        results = [pool.submit(check, name) for name in chosen]
+        results = [pool.submit(_checked, name, candidates[name], ask_about) for name in chosen]
         try:
             for name, result in zip(chosen, results, strict=True):
                 context.progress(f"checking {name}")

@@ -175,10 +175,14 @@ class _OfJob:
 
     def _decided(self, asked: Request) -> Decision:
         request = self._request
-        mode = MigrationMode(request.wish.mode) if request.wish is not None else MigrationMode.LIVE
         word = PeerFenced(request.boot, request.accept_loss) if asked is Request.WORD_PEER_FENCED else None
-        here = Situation(side=request.side, entry=self.entry, facts=self.facts, word=word, mode=mode)
+        here = Situation(side=request.side, entry=self.entry, facts=self.facts, word=word, mode=self._mode)
         return decide(here, asked, request.receipts)
+
+    @property
+    def _mode(self) -> MigrationMode:
+        wish = self._request.wish
+        return MigrationMode.LIVE if wish is None else MigrationMode(wish.mode)
 
     def _carry_out(self, decision: Decision) -> None:
         """Write the new state with its act pending, do the act, write that it is done."""
@@ -248,7 +252,7 @@ class _OfJob:
             launch=request.launch,
             own_boot=self._boot,
             peer_boot=request.peer_boot,
-            mode=MigrationMode(request.wish.mode) if request.wish is not None else MigrationMode.LIVE,
+            mode=self._mode,
             wanted=request.wanted,
             storage=request.wish.storage if request.wish is not None else "shared",
         )

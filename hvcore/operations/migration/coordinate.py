@@ -198,19 +198,17 @@ class Migration:
         peer, other = (self.source, self.target) if side is Side.SOURCE else (self.target, self.source)
         seen = self._seen.get(Side.TARGET if side is Side.SOURCE else Side.SOURCE)
         message = MigrationRequest(request=request, side=side, name=self.name, job=self.job, receipts=receipts)
+        if request in (Request.PREPARE, Request.START, Request.CANCEL, Request.ROLL_BACK):
+            message = replace(message, peer=other.name, peer_boot=0 if seen is None else seen.boot)
         if request in (Request.PREPARE, Request.START):
             message = replace(
                 message,
-                peer=other.name,
-                peer_boot=0 if seen is None else seen.boot,
                 launch=self.launch if side is Side.SOURCE else "",
                 wanted=self.wanted,
                 wish=self.landing_wish,
                 offer=self.offered.offer if request is Request.PREPARE and self.offered is not None else None,
                 landing=self._landing if request is Request.START else None,
             )
-        elif request in (Request.CANCEL, Request.ROLL_BACK):
-            message = replace(message, peer=other.name, peer_boot=0 if seen is None else seen.boot)
         return MigrationAnswer.from_json(peer.ask(message.to_json()))
 
     def _unreachable(self, side: Side, error: HvError) -> None:
