@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
 from pathlib import Path
 from typing import Any, Final
 
 from hvcore.host.files import fsync_dir, private_dir, read_regular, write_atomic
+from hvcore.model.codec import encoded, sealed, unsealed
 
 __all__ = ["DamagedFileError", "durable_dir", "read_durable", "write_durable"]
 
@@ -34,8 +34,7 @@ def durable_dir(path: Path) -> Path:
 
 def write_durable(path: Path, value: Any) -> None:
     """Replace the file by that plain JSON value. It is on disk, with its name, when this returns. Raises OSError."""
-    body = json.dumps(value, separators=(",", ":"), sort_keys=True)
-    write_atomic(path, f"{body}\ncrc32:{zlib.crc32(body.encode()):08x}\n".encode())
+    write_atomic(path, sealed(encoded(value)))
 
 
 def read_durable(path: Path) -> Any:
@@ -44,8 +43,8 @@ def read_durable(path: Path) -> Any:
         data = read_regular(path, limit=_MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    body, _, rest = data.partition(b"\n")
-    if rest != f"crc32:{zlib.crc32(body):08x}\n".encode():
+    body = unsealed(data)
+    if body is None:
         raise DamagedFileError("the checksum does not match")
     try:
         return json.loads(body)

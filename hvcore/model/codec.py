@@ -14,12 +14,13 @@ import functools
 import json
 import types
 import typing
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from hvcore.errors import InputError, RecordError
 
-__all__ = ["DecodeError", "decode", "encode", "encoded"]
+__all__ = ["DecodeError", "decode", "encode", "encoded", "sealed", "unsealed"]
 
 T = TypeVar("T")
 _Kinds = Mapping[str, type]
@@ -38,6 +39,21 @@ def encode(value: object) -> Any:
 def encoded(value: object) -> str:
     """The text of `encode`: one line of JSON, with sorted keys."""
     return json.dumps(value, default=_one_level, separators=(",", ":"), sort_keys=True)
+
+
+def sealed(body: str) -> bytes:
+    """The line of text with its CRC-32 in a second line: the contents of a file whose damage has to be seen."""
+    return f"{body}\n".encode() + _seal(body.encode())
+
+
+def unsealed(data: bytes) -> bytes | None:
+    """The line that `sealed` has got; None if ``data`` is anything else."""
+    body, _, rest = data.partition(b"\n")
+    return body if rest == _seal(body) else None
+
+
+def _seal(body: bytes) -> bytes:
+    return f"crc32:{zlib.crc32(body):08x}\n".encode()
 
 
 def _one_level(value: object) -> object:

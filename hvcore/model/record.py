@@ -7,14 +7,13 @@ operation reads from it what to finish or undo.
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import field
 from enum import StrEnum
 from typing import Any, Final
 
 from hvcore.errors import RecordError
 from hvcore.frozen import dataclass
-from hvcore.model.codec import DecodeError, decode, encoded
+from hvcore.model.codec import DecodeError, decode, encoded, sealed, unsealed
 from hvcore.model.instance import Instance
 from hvcore.params.words import shortened
 
@@ -158,8 +157,7 @@ class Record:
 
 def record_bytes(record: Record) -> bytes:
     """The contents of the record's file: one line of JSON, one line with its CRC-32."""
-    body = encoded(record)
-    return f"{body}\ncrc32:{zlib.crc32(body.encode()):08x}\n".encode()
+    return sealed(encoded(record))
 
 
 def parse_record(data: bytes, place: str) -> Record:
@@ -167,9 +165,9 @@ def parse_record(data: bytes, place: str) -> Record:
 
     Raises `RecordError` when it is torn, damaged, from a newer version, or the record of another instance.
     """
-    body, _, rest = data.partition(b"\n")
+    body = unsealed(data)
     todo = "hv stop --force ends the instance and moves the record to 'damaged'"
-    if rest != f"crc32:{zlib.crc32(body):08x}\n".encode():
+    if body is None:
         raise RecordError(f"{place}: damaged, the checksum does not match; {todo}")
     try:
         raw = json.loads(body)
