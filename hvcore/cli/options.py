@@ -28,6 +28,7 @@ __all__ = [
     "driver_completion",
     "file_argument",
     "files_argument",
+    "in_mib",
     "json_option",
     "name_argument",
     "names_argument",
@@ -42,6 +43,7 @@ __all__ = [
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LONGEST_S: Final = 7 * 86_400.0
 _UNITS_S: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_MIB: Final = 1 << 20
 _UNITS_BYTES: Final = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE: Final = re.compile(r"([0-9]{1,15})([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _TIME: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e-?[0-9]{1,2})?|\.[0-9]+) ?(ms|s|m|h|)")
@@ -101,6 +103,18 @@ def bytes_in(text: str, *, unit_bytes: int = 1) -> int | None:
     """The bytes in ``20G``, ``512M`` or a number of units; None for anything else."""
     found = _SIZE.fullmatch(text.strip())
     return None if found is None else int(found[1]) * _UNITS_BYTES.get(found[2].upper(), unit_bytes)
+
+
+def in_mib(example: str) -> Callable[[click.Context, click.Parameter, str | None], int | None]:
+    """The callback of an option for a size: in MiB, or with a unit. ``example`` is for the error message."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+        size = None if value is None else bytes_in(value, unit_bytes=_MIB)
+        if value is not None and (size is None or size % _MIB):
+            raise click.BadParameter(f"must be a size such as {example}, got {value!r:.80}", ctx=ctx, param=param)
+        return None if size is None else size // _MIB
+
+    return read
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: object) -> float:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 import hvcore
-from hvcore.cli.options import bytes_in, command, json_option, name_argument
+from hvcore.cli.options import command, in_mib, json_option, name_argument
 from hvcore.cli.output import remark
 from hvcore.cli.session import open_node
 from hvcore.cli.several import Result, result_of, show_result
@@ -20,18 +20,10 @@ from hvcore.cli.several import Result, result_of, show_result
 __all__ = ["ImageGuest", "guest_from_image", "new"]
 
 _QCOW2: Final = b"QFI\xfb"
-_MIB: Final = 1 << 20
 _SSH_PORT: Final = 22
 _WAY_IN: Final = f"127.0.0.1:0:{_SSH_PORT}"
 """The forwarded port of a guest that is given none for ssh: hvcore chooses a free one at each start."""
 _KEYS: Final = ("id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub")
-
-
-def _mib(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    size = None if value is None else bytes_in(value, unit_bytes=_MIB)
-    if value is not None and (size is None or size % _MIB):
-        raise click.BadParameter(f"must be a size such as 2048 (MiB) or 20G, got {value!r:.80}", ctx=ctx, param=param)
-    return None if size is None else size // _MIB
 
 
 @command(
@@ -45,12 +37,18 @@ def _mib(ctx: click.Context, param: click.Parameter, value: str | None) -> int |
     "--memory",
     "memory_mib",
     metavar="SIZE",
-    callback=_mib,
+    callback=in_mib("2048 (MiB) or 20G"),
     default="2048",
     help="Memory, in MiB or as 2G. Default: 2048.",
 )
 @click.option("--cpus", metavar="N", type=click.IntRange(min=1), default=2, help="Virtual CPUs. Default: 2.")
-@click.option("--disk", "disk_mib", metavar="SIZE", callback=_mib, help="Size of the disk. Default: that of the image.")
+@click.option(
+    "--disk",
+    "disk_mib",
+    metavar="SIZE",
+    callback=in_mib("2048 (MiB) or 20G"),
+    help="Size of the disk. Default: that of the image.",
+)
 @click.option(
     "--disk-file",
     metavar="FILE",

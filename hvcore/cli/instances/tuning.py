@@ -8,26 +8,18 @@ from typing import Final
 import click
 
 import hvcore
-from hvcore.cli.options import bytes_in, command, deadline_option, json_option, name_argument
+from hvcore.cli.options import command, deadline_option, in_mib, json_option, name_argument
 from hvcore.cli.output import remark, show
 from hvcore.cli.session import known, working
 
 __all__ = ["balloon", "memory", "pin", "vcpus"]
 
-_MIB: Final = 1 << 20
 _DEADLINE: Final = "Seconds that the guest has to reach the size."
 
 Resize = Callable[..., hvcore.Resized]
 
 
-def _mib(ctx: click.Context, param: click.Parameter, value: str) -> int:
-    size = bytes_in(value, unit_bytes=_MIB)
-    if size is None or size % _MIB:
-        raise click.BadParameter(f"must be a size such as 512 (MiB) or 2G, got {value!r:.80}", ctx=ctx, param=param)
-    return size // _MIB
-
-
-_size_argument: Final = click.argument("memory_mib", metavar="SIZE", callback=_mib)
+_size_argument: Final = click.argument("memory_mib", metavar="SIZE", callback=in_mib("512 (MiB) or 2G"))
 
 
 def _resized(doing: str, act: Resize, name: str, size: int, *, deadline_s: float, as_json: bool) -> None:
