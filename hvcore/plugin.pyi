@@ -125,6 +125,7 @@ from hvcore.model.events.watched import LineReader as LineReader
 from hvcore.model.events.watched import Watched as Watched
 from hvcore.model.instance import Instance as Instance
 from hvcore.model.limits import GroupLimits as GroupLimits
+from hvcore.model.migration.entry import MigrationMode as MigrationMode
 from hvcore.model.migration.transfer import Landing as Landing
 from hvcore.model.migration.transfer import LandingWish as LandingWish
 from hvcore.model.migration.transfer import Offer as Offer

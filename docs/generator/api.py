@@ -70,6 +70,7 @@ ROLES: Final[Mapping[str, Role]] = {
                     "hvcore.model.events.watched",
                     "hvcore.model.usage",
                     "hvcore.model.upgrade",
+                    "hvcore.model.migration.entry",
                     "hvcore.model.migration.transfer",
                 ),
             ),

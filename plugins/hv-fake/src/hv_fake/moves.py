@@ -15,7 +15,6 @@ __all__ = ["Moves"]
 
 _ARRIVED: Final = "arrived"
 _RAN: Final = "ran"
-_POSTCOPY: Final = "postcopy"
 
 
 class Moves:
@@ -58,10 +57,12 @@ class Moves:
         if live.record.spec["fail_at"] == "send":
             job.bind(transfer="failed")
             return
-        state = "active" if mode == _POSTCOPY else "completed"
+        state = "active" if mode == hv.MigrationMode.POSTCOPY else "completed"
         if state == "completed":
             Path(landing.ticket, _ARRIVED).write_text(state)
-        job.bind(transfer=state, lands_at=landing.ticket, guest="running" if mode == _POSTCOPY else "paused")
+        job.bind(
+            transfer=state, lands_at=landing.ticket, guest="running" if mode == hv.MigrationMode.POSTCOPY else "paused"
+        )
 
     def transfer(self, live: hv.Live) -> hv.Transfer:
         """By the files and the record."""

@@ -8,10 +8,7 @@ from typing import Final
 import hvcore.plugin as hv
 from hv_kvm.qmp import QmpClient, migration_commands
 
-__all__ = ["MIRROR", "POSTCOPY", "POSTCOPY_RAM", "parameters", "set_for", "states", "unusable"]
-
-POSTCOPY: Final = "postcopy"
-"""The mode in which the guest runs on the target before all of its memory is there."""
+__all__ = ["MIRROR", "POSTCOPY_RAM", "parameters", "set_for", "states", "unusable"]
 
 MIRROR: Final = "mirror"
 """The storage of nodes that have their own disks each."""
@@ -67,7 +64,7 @@ def parameters(tuning: hv.Tuning) -> dict[str, int]:
 def set_for(client: QmpClient, tuning: hv.Tuning, mode: str, *, mirror: bool, deadline_s: float) -> None:
     """Set what a migration needs, on either side. Raises `QmpCommandError` for capabilities that exclude each other."""
     available = migration_commands.query_migrate_capabilities(client, deadline_s=deadline_s)
-    changed = states(available, tuning.caps or (), postcopy=mode == POSTCOPY, mirror=mirror)
+    changed = states(available, tuning.caps or (), postcopy=mode == hv.MigrationMode.POSTCOPY, mirror=mirror)
     if changed:
         migration_commands.migrate_set_capabilities(client, changed, deadline_s=deadline_s)
     speed = parameters(tuning)

@@ -17,9 +17,7 @@ __all__ = ["live_blockers", "offered", "tuning_of"]
 
 _ASK_S: Final = 5.0
 _MEBIBYTE: Final = 1 << 20
-_LIVE: Final = "live"
-_PAUSED: Final = "paused"
-_MODES: Final = {"non-live": _PAUSED}
+_MODES: Final = {"non-live": hv.MigrationMode.PAUSED}
 # Measured with a Linux guest that writes: 7.2 lost memory in the second to seventh migration, 10.0 and 11.1 in none of 40.
 _SAFE_EMULATION: Final = 10
 
@@ -32,7 +30,7 @@ def offered(live: hv.Live, spec: KvmSpec, abi: hv.Abi) -> hv.Offer:
     if begun is not None and begun > spec.vcpus:
         blocked = (*blocked, f"has fewer than the {begun} vCPUs of its start")
     params = dict(live.record.params or {})
-    mode, unsafe = str(params.get("migration_mode", _LIVE)), tuple(live_blockers(live.record.bindings))
+    mode, unsafe = str(params.get("migration_mode", hv.MigrationMode.LIVE)), tuple(live_blockers(live.record.bindings))
     return hv.Offer(
         driver=live.record.driver,
         instance=live.record.instance,
@@ -43,7 +41,7 @@ def offered(live: hv.Live, spec: KvmSpec, abi: hv.Abi) -> hv.Offer:
         disks=tuple(_disks(spec)),
         blockers=blocked,
         live_blockers=unsafe,
-        mode=_PAUSED if unsafe else _MODES.get(mode, mode),
+        mode=str(hv.MigrationMode.PAUSED if unsafe else _MODES.get(mode, mode)),
         port=int(params.get("migration_port", 0)),
         tuning=tuning_of(params),
         certificate=credentials(live.dir).certificate,

@@ -57,7 +57,7 @@ def left_behind(spec: KvmSpec, wish: hv.LandingWish) -> Iterator[hv.Problem]:
     The modes of disk_cache are no reason: QEMU drops what the page cache of the target has of a disk when the guest arrives.
     """
     mirror = wish.storage == capabilities.MIRROR
-    if mirror and wish.mode == capabilities.POSTCOPY:
+    if mirror and wish.mode == hv.MigrationMode.POSTCOPY:
         what = "cannot be used while disks are copied: the guest would run before its disks are complete"
         yield hv.Problem(path="mode", what=what, got="'postcopy'", todo="migrate without postcopy")
     for disk in spec.of(Disk):
@@ -72,7 +72,7 @@ def left_behind(spec: KvmSpec, wish: hv.LandingWish) -> Iterator[hv.Problem]:
 
 def _lacking(spec: KvmSpec, host: hv.Host, offer: hv.Offer, wish: hv.LandingWish) -> Iterator[hv.Problem]:
     """Capabilities of migrations that are wanted, and do not work here."""
-    asked, postcopy = wish.tuning.caps or offer.tuning.caps or (), wish.mode == capabilities.POSTCOPY
+    asked, postcopy = wish.tuning.caps or offer.tuning.caps or (), wish.mode == hv.MigrationMode.POSTCOPY
     if not asked and not postcopy:
         return
     has = probe.asked(

@@ -16,7 +16,6 @@ from hv_kvm.run.migration.relay import MAIN
 
 __all__ = ["cancel_transfer", "continue_transfer", "send", "switch_to_postcopy", "tune_transfer"]
 
-_PAUSED: Final = "paused"
 
 _State = hv.TransferState
 _IDLE: Final = frozenset({_State.NONE, _State.FAILED, _State.CANCELLED})
@@ -42,7 +41,7 @@ def send(job: hv.Job, landing: hv.Landing, mode: str, tuning: hv.Tuning) -> None
         if same and sending["disks"]:
             _begin(client, job, tuning)
             return
-        if mode == _PAUSED:
+        if mode == hv.MigrationMode.PAUSED:
             commands.stop(client, deadline_s=job.deadline.left())
         disk_copies.drop_copies(client, sending.get("disks", ()), job)
         stream.close_stream(job, client)
