@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from linux_guest import LinuxGuest, guest_params
+from linux_guest import console, guest_params, linux_guests
 
 import hvcore
 
@@ -51,21 +50,9 @@ class Nodes:
         """The nodes on which it runs."""
         return [node for node in self.both if [info.state for info in node.instances()] == [hvcore.State.RUNNING]]
 
-    @contextmanager
-    def console(self, node: hvcore.Node) -> Iterator[LinuxGuest]:
-        """The guest's console on that node."""
-        path = node.console("web1").socket
-        assert path is not None
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(path)
-            yield LinuxGuest(sock)
-
     def start(self) -> None:
         """Start the guest on the first node, and have it count."""
-        self.both[0].driver("kvm").start(self.instance, paused=True)
-        with self.console(self.both[0]) as guest:
-            self.both[0].resume("web1")
-            guest.boot()
+        with linux_guests(self.both[0], self.instance) as (guest,):
             guest.run(COUNT)
         self.counts_on()
 
@@ -117,5 +104,5 @@ def test_a_guest_that_counts_moves_there_and_back(nodes: Nodes, times: int) -> N
             pauses.append(outcome.transfer.downtime_ms or 0)
     assert len(seen) > 2 * times
     print(f"pauses in ms: {sorted(pauses)}")  # noqa: T201 - for the one who measures
-    with nodes.console(nodes.both[0]) as guest:
+    with console(nodes.both[0], "web1") as guest:
         guest.run("true")

@@ -19,7 +19,7 @@ from kernel_modules import kernel_modules
 
 import hvcore
 
-__all__ = ["LinuxGuest", "guest_params", "linux_guests"]
+__all__ = ["LinuxGuest", "console", "guest_params", "linux_guests"]
 
 _KERNEL: Final = Path(__file__).resolve().parents[2] / ".cache/kernel/vmlinuz"
 _GREETING: Final = "the guest is up"
@@ -92,18 +92,24 @@ class LinuxGuest:
 
 
 @contextmanager
+def console(node: hvcore.Node, name: str) -> Iterator[LinuxGuest]:
+    """The guest by its console on that node, where it runs already, or is paused."""
+    path = node.console(name).socket
+    assert path is not None
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(path)
+        yield LinuxGuest(sock)
+
+
+@contextmanager
 def linux_guests(node: hvcore.Node, *instances: hvcore.Instance) -> Iterator[tuple[LinuxGuest, ...]]:
     """Start the guests, wait until all have booted, and give their consoles. The test stops them, or its node does."""
     with ExitStack() as stack:
         guests = []
         for instance in instances:
             node.driver("kvm").start(instance, paused=True)
-            path = node.console(instance.name).socket
-            assert path is not None
-            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
-            sock.connect(path)
+            guests.append(stack.enter_context(console(node, instance.name)))
             node.resume(instance.name)
-            guests.append(LinuxGuest(sock))
         for guest in guests:
             guest.boot()
         yield tuple(guests)

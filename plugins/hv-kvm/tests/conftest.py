@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from corpus import Corpus
 from empty_network import empty_network
+from moved import Side
 from world import World, make_world, own_descriptors_and_children, tear_down
 
 from hv_kvm.machine.facts import Facts
@@ -63,6 +64,18 @@ def worlds(tmp_path: Path) -> Iterator[Callable[..., World]]:
     after = own_descriptors_and_children()
     assert after[0] - before[0] == set(), "descriptors"
     assert after[1] - before[1] == set(), "children"
+
+
+@pytest.fixture
+def sides(tmp_path: Path, worlds: Callable[..., World]) -> Iterator[tuple[Side, Side]]:
+    """The two nodes of a migration; the guest is ended on both."""
+    found = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir(mode=0o711)
+        found.append(Side(worlds(tmp_path / name)))
+    yield found[0], found[1]
+    for side in found:
+        side.end()
 
 
 @pytest.fixture

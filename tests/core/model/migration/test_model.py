@@ -90,4 +90,6 @@ def mirrors_do_not_count(rule: Rule) -> Rule:
 )
 def test_without_a_rule_something_goes_wrong(model: Model, defines: tuple[str, ...]) -> None:
     faults = 3 if {"FENCES", "REBOOTS"} & set(defines) else 2
-    assert check(Configuration(faults=faults, defines=defines, model=model)).failed is not None
+    found = check(Configuration(faults=faults, defines=defines, model=model), trace=True)
+    assert found.failed is not None
+    assert found.trace

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 from moved import OVER, Side
-from world import PATIENCE_S, World
+from world import PATIENCE_S
 
 import hvcore
 import hvcore.plugin as hv
@@ -21,18 +20,6 @@ pytestmark = pytest.mark.live
 
 WAITS = frozenset({hvcore.TransferState.PRE_SWITCHOVER})
 DISK_BYTES = 8 << 20
-
-
-@pytest.fixture
-def sides(tmp_path: Path, worlds: Callable[..., World]) -> Iterator[tuple[Side, Side]]:
-    """Two nodes; the guest is ended on both."""
-    found = []
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir(mode=0o711)
-        found.append(Side(worlds(tmp_path / name)))
-    yield found[0], found[1]
-    for side in found:
-        side.end()
 
 
 class Disks:

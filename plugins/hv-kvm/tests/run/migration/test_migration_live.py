@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from moved import Side, move
-from world import PATIENCE_S, World
+from world import PATIENCE_S
 
 import hvcore
 import hvcore.plugin as hv
@@ -26,18 +24,6 @@ pytestmark = pytest.mark.live
 SLOW_BPS = 1 << 16
 ACTIVE = frozenset({hvcore.TransferState.ACTIVE})
 WORDS = {"message": "still here\r\n", "repeat": True}
-
-
-@pytest.fixture
-def sides(tmp_path: Path, worlds: Callable[..., World]) -> Iterator[tuple[Side, Side]]:
-    """Two nodes; the guest is ended on both."""
-    found = []
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir(mode=0o711)
-        found.append(Side(worlds(tmp_path / name)))
-    yield found[0], found[1]
-    for side in found:
-        side.end()
 
 
 @pytest.fixture

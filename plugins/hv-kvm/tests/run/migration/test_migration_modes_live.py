@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,15 @@ POSTCOPY = frozenset({hvcore.TransferState.POSTCOPY_ACTIVE})
 
 
 @pytest.fixture
-def begun(tmp_path: Path, worlds: Callable[..., World]) -> Iterator[Callable[..., tuple[Side, Side]]]:
+def begun(sides: tuple[Side, Side]) -> Callable[..., tuple[Side, Side]]:
     """``begun(confinement="off")``: two nodes, with such a guest that runs on the first."""
-    found: list[Side] = []
 
     def make(**params: Any) -> tuple[Side, Side]:
-        for name in ("one", "other"):
-            (tmp_path / name).mkdir(mode=0o711)
-            found.append(Side(worlds(tmp_path / name)))
-        found[0].world.start(paused=True, **params)
-        found[0].world.booted()
-        return found[0], found[1]
+        sides[0].world.start(paused=True, **params)
+        sides[0].world.booted()
+        return sides
 
-    yield make
-    for side in found:
-        side.end()
+    return make
 
 
 def runs(side: Side) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import socket
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from linux_guest import LinuxGuest, guest_params, linux_guests
+from linux_guest import console, guest_params, linux_guests
 from moved import Side, move
-from world import PATIENCE_S, World
+from world import PATIENCE_S
 
 import hvcore
 
@@ -21,34 +19,12 @@ pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(900)]
 _OVMF = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 
 
-@pytest.fixture
-def sides(tmp_path: Path, worlds: Callable[..., World]) -> Iterator[tuple[Side, Side]]:
-    """Two nodes; the guest is ended on both."""
-    found = []
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir(mode=0o711)
-        found.append(Side(worlds(tmp_path / name)))
-    yield found[0], found[1]
-    for side in found:
-        side.end()
-
-
-def at(side: Side, stack: list[socket.socket]) -> LinuxGuest:
-    """The console of the guest on that node."""
-    path = side.world.node.console("web1").socket
-    assert path is not None
-    stack.append(socket.socket(socket.AF_UNIX))
-    stack[-1].connect(path)
-    return LinuxGuest(stack[-1])
-
-
 def test_a_linux_guest_keeps_its_memory_its_processes_and_its_changed_devices(sides: tuple[Side, Side]) -> None:
     one, other = sides
     modules = ("virtio_pci", "virtio_blk", "virtio_mem", "virtio_balloon", "virtio_net")
     params: dict[str, Any] = guest_params(one.world.root, *modules)
     params |= {"vcpus_max": 2, "memory_max": 384, "kernel_args": "quiet panic=1 memhp_default_state=online_movable"}
     instance = replace(one.world.instance(disks=[]), memory_mib=256, params=params)
-    opened: list[socket.socket] = []
     with linux_guests(one.world.node, instance) as (guest,):
         node = one.world.node
         assert node.resize_vcpus("web1", 2, deadline_s=PATIENCE_S).reached
@@ -58,19 +34,17 @@ def test_a_linux_guest_keeps_its_memory_its_processes_and_its_changed_devices(si
         guest.run("dd if=/dev/urandom of=/words bs=1M count=20 && md5sum /words > /sum")
         guest.run("(while true; do date > /beat; sleep 0.1; done) > /dev/null 2>&1 & true")
     move(one, other)
-    moved = at(other, opened)
-    assert moved.run("cat /proc/sys/kernel/random/boot_id") == boot
-    moved.run("md5sum -c /sum")
-    moved.run("rm /beat; until [ -e /beat ]; do sleep 0.1; done")
-    moved.run("dd if=/dev/vda of=/dev/null bs=64k count=4")
+    with console(other.world.node, "web1") as moved:
+        assert moved.run("cat /proc/sys/kernel/random/boot_id") == boot
+        moved.run("md5sum -c /sum")
+        moved.run("rm /beat; until [ -e /beat ]; do sleep 0.1; done")
+        moved.run("dd if=/dev/vda of=/dev/null bs=64k count=4")
     assert other.world.info().memory_mib == 320
     other.world.node.detach("web1", "disk0", deadline_s=PATIENCE_S)
     move(other, one, mode="paused")
-    back = at(one, opened)
-    back.run("md5sum -c /sum")
-    assert back.run("cat /proc/sys/kernel/random/boot_id") == boot
-    for sock in opened:
-        sock.close()
+    with console(one.world.node, "web1") as back:
+        back.run("md5sum -c /sum")
+        assert back.run("cat /proc/sys/kernel/random/boot_id") == boot
 
 
 def test_firmware_variables_and_the_keys_of_a_tpm_arrive(sides: tuple[Side, Side]) -> None:
