@@ -52,7 +52,6 @@ class Checked:
 
     failed: str | None
     states: int
-    unreached: tuple[str, ...]
     trace: tuple[Event, ...] = ()
 
 
@@ -75,7 +74,7 @@ def check(
         bounds = ["-DSAFETY", "-DCOLLAPSE", "-DVECTORSZ=2048", f"-DMEMLIM={memory_mib}"]
         _run(place, "gcc", "-O1" if optimize else "-O0", "-w", *bounds, "-o", "pan", "pan.c")
         found = _run(place, "./pan", "-E", f"-m{_DEEPEST}")
-        steps = _run(place, "spin", "-t", *shown, *configuration.switches, "world.pml") if trace else ""
+        steps = _run(place, "spin", "-T", "-t", *shown, *configuration.switches, "world.pml") if trace else ""
         return _checked(found, steps)
 
 
@@ -93,15 +92,9 @@ def _checked(found: str, steps: str) -> Checked:
         msg = f"pan: did not search all:\n{found[-2000:]}"
         raise RuntimeError(msg)
     failed = re.search(r"pan:\d+: (?!wrote)(.*)", found)
-    caller = (
-        found[found.find("unreached in proctype Caller") :].split("unreached in", 2)[1]
-        if "unreached in proctype Caller" in found
-        else ""
-    )
     return Checked(
         failed=None if failed is None else failed[1],
         states=int(float(states[1])),
-        unreached=tuple(re.findall(r"rules\.pml:(\d+)", caller)),
         trace=tuple(_event(one.groupdict()) for one in _EVENT.finditer(steps)),
     )
 

@@ -15,7 +15,6 @@ SMALL: Final = tuple(Configuration(mode=mode, faults=2) for mode in MODES)
 _NODES: Final = ("REBOOTS", "FENCES")
 LARGE: Final = (
     *(Configuration(mode=mode, faults=3, defines=_NODES) for mode in MODES),
-    *(Configuration(mode=mode, faults=2, defines=("POWEROFF",)) for mode in MODES),
     Configuration(mode="live", faults=3, defines=("MIRROR", "REBOOTS")),
     Configuration(mode="paused", faults=3, defines=("MIRROR", "REBOOTS")),
     *(Configuration(mode=mode, faults=1, defines=("NJOBS=2",)) for mode in MODES),

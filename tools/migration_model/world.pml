@@ -299,9 +299,6 @@ inline boot_again(n) {
 proctype Faults(byte n) {
   do
   :: atomic { faults > 0 && q[n] != DEAD -> EV("F.kill", n); faults--; killed = true; end_on(n) }
-#ifdef POWEROFF
-  :: atomic { faults > 0 && q[n] == RUN -> EV("F.poweroff", n); faults--; killed = true; end_on(n) }
-#endif
 #ifdef REBOOTS
   :: atomic { faults > 0 -> EV("F.reboot", n); faults--; boot_again(n) }
   :: atomic { booted[n] -> EV("F.autostart", n); booted[n] = false;
@@ -338,8 +335,6 @@ proctype Caller(byte j) {
   od
 }
 
-
-
 #define OVER(j) ((s_st[j] == S_gone && t_st[j] == T_closed) || (s_st[j] == S_rolled_back && t_st[j] == T_destroyed)) && s_pend[j] == A_none && t_pend[j] == A_none
 #define ONE ((q[0] == RUN) != (q[1] == RUN))
 
@@ -347,13 +342,6 @@ proctype Caller(byte j) {
 proctype End() {
   atomic { timeout -> assert(OVER(0) && OVER((NJOBS - 1))); assert(killed || ONE) }
 }
-
-#ifdef ENDS
-ltl ends { <>[] (OVER(0) && OVER((NJOBS - 1))) }
-#endif
-#ifdef NEVER_MOVED
-ltl never_moved { [] !(s_st[0] == S_gone && t_st[NJOBS - 1] == T_closed) }
-#endif
 
 init {
   atomic {
